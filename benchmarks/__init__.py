@@ -1,0 +1,1 @@
+"""Benchmarks of jaxhep against PyTorch; each is run as `python -m benchmarks.<name>`."""

@@ -1,0 +1,45 @@
+"""Networks. Each is a Flax Linen module: model(x, train) takes (B, H, W, C) energies and gives (B,) logits."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import traverse_util
+
+from .cnn import CNN
+from .cvt import CvT
+from .mlp import MLP
+from .resnet import ResNet
+
+MODELS = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "resnet10": partial(ResNet, stage_sizes=(1, 1, 1, 1)),
+    "resnet18": partial(ResNet, stage_sizes=(2, 2, 2, 2)),
+    "cvt": CvT,
+}
+
+
+def trainable_parameters(params) -> int:
+    """Number of trainable parameters in a tree of arrays or shapes: give `variables["params"]`, without batch_stats."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def summary(model: nn.Module, input_shape: tuple[int, ...]) -> str:
+    """Table of the trainable parameters of `model` for inputs of `input_shape` (B, H, W, C): one line per top-level block.
+
+    Only shapes are computed: nothing is compiled. The last line is `trainable parameters: N`.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    inputs = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    params = jax.eval_shape(lambda key, x: model.init(key, x, train=False), key, inputs)["params"]
+    lines = [f"{'block':<28}{'parameters':>12}  shapes"]
+    for name, block in params.items():
+        leaves = traverse_util.flatten_dict(block, sep=".") if isinstance(block, dict) else {"": block}
+        shapes = ", ".join(f"{leaf} {'x'.join(map(str, array.shape))}".strip() for leaf, array in leaves.items())
+        if len(leaves) > 3:
+            shapes = f"{len(leaves)} arrays"
+        lines.append(f"{name:<28}{trainable_parameters(block):>12,}  {shapes}")
+    lines.append(f"trainable parameters: {trainable_parameters(params)}")
+    return "\n".join(lines)

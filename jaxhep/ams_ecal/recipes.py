@@ -1,0 +1,66 @@
+"""The four data sets of the AMS study: which events, which labels, which splits.
+
+Energies in GeV. A band takes its events to splits by fractions; the fraction is decided by a hash of label and
+event identity, so that more files move no event from one split to another.
+"""
+
+from typing import NamedTuple
+
+from jaxhep.errors import BadInput, nearest
+
+
+class Band(NamedTuple):
+    """Events with low <= energy < high (<= in the last band) and the fractions that go to each split."""
+
+    low: float
+    high: float
+    fractions: dict[str, float]
+
+
+class Recipe(NamedTuple):
+    """A data set: the energy that is cut on, its bands, where labels come from, the ranges tested."""
+
+    description: str
+    energy: str  # branch that is cut on and that ranges refer to: "en3d" (reconstructed) or "mom" (generated)
+    bands: tuple[Band, ...]
+    label: str  # "file": electrons and protons in separate files; "trd": one sample, labelled by a TRD branch
+    track: bool  # events must have the five tracker variables
+    ranges: dict[str, tuple[float, float]]  # name of a test range -> its energies
+
+
+THREE = {"train": 0.6, "validation": 0.2, "test": 0.2}
+BELOW_1_TEV = Band(200.0, 1000.0, {"train": 0.5, "test": 0.5})
+ABOVE_1_TEV = Band(1000.0, 2000.0, {"validation": 0.5, "test": 0.5})
+BOTH_RANGES = {"0.2-1 TeV": (200.0, 1000.0), "1-2 TeV": (1000.0, 2000.0)}
+
+RECIPES = {
+    "mc_200_600": Recipe(
+        "simulation, generated 200-600 GeV, 60/20/20",
+        "mom", (Band(200.0, 600.0, THREE),), "file", False, {"0.2-0.6 TeV": (200.0, 600.0)},
+    ),
+    "mc_200_2000": Recipe(
+        "simulation, reconstructed 200-2000 GeV: trained below 1 TeV, validated above, tested in both",
+        "en3d", (BELOW_1_TEV, ABOVE_1_TEV), "file", False, BOTH_RANGES,
+    ),
+    "mc_200_2000_track": Recipe(
+        "as mc_200_2000, with the five tracker variables",
+        "en3d", (BELOW_1_TEV, ABOVE_1_TEV), "file", True, BOTH_RANGES,
+    ),
+    "flight_50_70": Recipe(
+        "flight data, reconstructed 50-70 GeV, labelled by the TRD, 60/20/20",
+        "en3d", (Band(50.0, 70.0, THREE),), "trd", False, {"50-70 GeV": (50.0, 70.0)},
+    ),
+}  # fmt: skip
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe by name. Raises BadInput for an unknown one."""
+    if name not in RECIPES:
+        raise BadInput(f"config.data.recipe is {name!r}, wanted one of {', '.join(RECIPES)}{nearest(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def all_to_test(recipe: Recipe) -> Recipe:
+    """Return the recipe that keeps every event whatever its energy, all in the test split: for scoring files."""
+    everything = Band(float("-inf"), float("inf"), {"test": 1.0})
+    return recipe._replace(description=f"every event, scored; ranges of: {recipe.description}", bands=(everything,))

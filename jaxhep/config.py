@@ -1,0 +1,108 @@
+"""Configurations: loaded from files that are documents, checked, compared, kept beside the run."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxhep.errors import BadInput, nearest
+
+# Fields that may differ when a run goes on: how long, on what devices, how it is shown; never what it computes.
+FREE = (
+    "train.epochs",
+    "train.max_steps",
+    "train.checkpoint_seconds",
+    "parallel",
+    "evaluate",
+    "data.folder",
+    "simulation.folder",
+)
+
+
+def load_config(name: str) -> Any:
+    """Return the locked configuration of `path/to/file.py` or `path/to/file.py:variant`.
+
+    Raises BadInput for a missing file, a file without get_config, or a variant that it does not know.
+    """
+    file, _, variant = name.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        near = nearest(path.name, [found.name for found in path.parent.glob("*.py")]) if path.parent.is_dir() else ""
+        raise BadInput(f"{file}: no such config file{near}")
+    find_siblings(path)
+    spec = importlib.util.spec_from_file_location(f"jaxhep_config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise BadInput(f"{file}: no function get_config in this file")
+    try:
+        return module.get_config(variant) if variant else module.get_config()
+    except ValueError as error:
+        raise BadInput(f"{name}: {error}") from None
+
+
+def find_siblings(path: Path) -> None:
+    """Let a config file import its siblings (`from configs import ams_ecal`) from whatever folder it is run."""
+    root = str(path.resolve().parent.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+
+
+def set_field(config: Any, name: str, value: Any) -> None:
+    """Set a dotted field. Raises BadInput for a name that is not there, with the nearest that is."""
+    *path, last = name.split(".")
+    section = config
+    for part in path:
+        section = section[part]
+    if last not in section:
+        raise BadInput(f"no config field {name!r}{nearest(last, section.keys())}")
+    section[last] = value
+
+
+def plain(config: Any) -> dict:
+    """Return a configuration as nested dicts of JSON values, tuples as lists."""
+    return json.loads(config.to_json_best_effort())
+
+
+def from_plain(content: dict) -> Any:
+    """Return the configuration that `plain` was made from, lists as tuples."""
+
+    def revive(value):
+        if isinstance(value, dict):
+            return {name: revive(inner) for name, inner in value.items()}
+        return tuple(map(revive, value)) if isinstance(value, list) else value
+
+    return ConfigDict(revive(content)).lock()
+
+
+def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
+    """Return nested dicts as one dict with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def check_same(workdir: Path, config: Any) -> None:
+    """Raise BadInput where the run folder was made by another configuration, naming what differs."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    try:
+        found = flatten(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"{path}: not readable ({type(error).__name__}), name another --workdir") from None
+    wanted = flatten(plain(config))
+    differing = [
+        f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name) and not any(name == free or name.startswith(f"{free}.") for free in FREE)
+    ]
+    if differing:
+        raise BadInput(
+            f"{workdir}: made by another config: {'; '.join(differing[:4])}{' and more' if len(differing) > 4 else ''}; name another --workdir"
+        )

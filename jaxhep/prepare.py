@@ -1,0 +1,291 @@
+"""python -m jaxhep.prepare: ROOT files -> columns on disk with a manifest, read once, shuffled, split by rule.
+
+    python -m jaxhep.prepare --config configs/cvt.py --electrons 'mc/el/*.root' --protons 'mc/pr/*.root'
+
+`train` does the same by itself; run it alone to prepare on a machine without accelerator. A killed run continues
+where it was; a finished one is found again by what went into it (files, cuts, labels) and reused.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from jaxhep import columns, root, simulate
+from jaxhep.ams_ecal import features
+from jaxhep.ams_ecal.recipes import Recipe, all_to_test, find_recipe
+from jaxhep.config import load_config, set_field
+from jaxhep.errors import BadInput, one_line
+from jaxhep.manifest import check_splits, fingerprint
+
+FORMAT = 1  # of the prepared folder; raised when what is stored changes
+SCALE_EVENTS = 16_384  # training events from which the input's scale is computed
+
+
+def prepare(config: Any, quiet: bool = False) -> Path:
+    """Return the folder with the prepared columns of `config.data`, making it first where it does not exist.
+
+    Raises BadInput for anything that cannot be read or leaves a class or split empty.
+    """
+    recipe = find_recipe(config.data.recipe)
+    sources = find_sources(config, recipe, quiet)
+    folder = prepare_files(sources, config, recipe, Path(config.data.folder), quiet)
+    check_splits(folder, recipe)
+    return folder
+
+
+def find_sources(config: Any, recipe: Recipe, quiet: bool = False) -> list[tuple[Path, int | None]]:
+    """Return (file, label) pairs: the user's files, or the built-in simulation's where none are named."""
+    data = config.data
+    if recipe.label == "trd":
+        if data.electrons or data.protons:
+            raise BadInput(
+                f"recipe {data.recipe!r} labels one sample itself: use --config.data.files, not electrons and protons"
+            )
+        if data.files:
+            return [(path, None) for path in root.expand(data.files, "flight data")]
+        return [(path, None) for paths in simulate.simulated_files(config, quiet).values() for path in paths]
+    if data.files:
+        raise BadInput(
+            f"recipe {data.recipe!r} takes its labels from files: use --config.data.electrons and --config.data.protons, not files"
+        )
+    if bool(data.electrons) != bool(data.protons):
+        missing = "protons" if data.electrons else "electrons"
+        raise BadInput(
+            f"config.data.{missing} is empty: a class is missing, name files for both or for none (simulation)"
+        )
+    if data.electrons:
+        files = {species: root.expand(data[f"{species}s"], f"{species} files") for species in ("electron", "proton")}
+        both = set(files["electron"]) & set(files["proton"])
+        if both:
+            raise BadInput(f"{sorted(both)[0]}: named both as electrons and as protons")
+    else:
+        files = simulate.simulated_files(config, quiet)
+    return [(path, label) for species, label in (("electron", 1), ("proton", 0)) for path in files[species]]
+
+
+def prepare_files(sources, config: Any, recipe: Recipe, parent: Path, quiet: bool = False) -> Path:
+    """Turn (file, label) pairs into `parent/<recipe>-<hash>/`; a folder of that name is finished, and returned."""
+    data = config.data
+    labelling = features.Labelling(data.label_branch, data.electron_below, data.proton_above)
+    selection = features.Selection(recipe, data.cell_unit, labelling)
+    identity = {
+        "format": FORMAT,
+        "recipe": recipe._asdict(),
+        "labelling": labelling._asdict() if recipe.label == "trd" else None,
+        "cell_unit": data.cell_unit,
+        "tree": data.tree,
+        "skip_bad": data.skip_bad,
+        "files": [(*fingerprint(path), label) for path, label in sources],
+    }
+    name = f"{data.recipe}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+    folder = parent / name
+    if (folder / "manifest.json").exists():
+        return folder
+    skipped: dict[str, str] = {}
+    trees = {}
+    for path, _ in sources:
+        try:
+            trees[path] = root.open_tree(path, data.tree)
+            features.describe(selection, [trees[path]])
+        except BadInput as error:
+            if not data.skip_bad:
+                raise
+            skipped[str(path)] = str(error)
+            trees.pop(path, None)
+    if not trees:
+        raise BadInput(f"no readable file among {len(sources)}: {next(iter(skipped.values()))}")
+    selection = features.describe(selection, list(trees.values()))
+    entries = sum(tree.entries for tree in trees.values())
+    if entries == 0:
+        raise BadInput(f"{sources[0][0]}: no events in tree {data.tree!r} of this and {len(sources) - 1} more files")
+    partial = parent / f"{name}.partial"
+    _check_disk(partial, parent, selection, trees, sources, quiet)
+    began = time.perf_counter()
+    dropped, counts = _fill_buckets(partial, selection, trees, sources, skipped, data.skip_bad, identity, quiet)
+    manifest = {
+        "format": FORMAT,
+        "experiment": config.experiment,
+        "recipe": data.recipe,
+        "description": recipe.description,
+        "bands": [band._asdict() for band in recipe.bands],
+        "energy": recipe.energy,
+        "ranges": recipe.ranges,
+        "labelling": identity["labelling"],
+        "simulation": simulate.settings_of([path for path, _ in sources]),
+        "cell_unit": data.cell_unit,
+        "cell_encoding": f"round({features.CODES_PER_UNIT} log(1 + E / MeV)), uint16",
+        "observers": list(selection.observers),
+        "files": [
+            {"path": str(path), "label": label, "entries": counts[str(path)]}
+            for path, label in sources
+            if str(path) in counts
+        ],
+        "skipped_files": skipped,
+        "dropped": dropped,
+        "splits": {},
+    }
+    buckets = columns.Buckets(partial, features.record_dtype(selection), features.SPLITS, entries)
+    buckets.sizes = json.loads((partial / "progress.json").read_text())["sizes"]
+    for split in features.SPLITS:
+        summary, first = columns.write_columns(buckets, partial / split, split, SCALE_EVENTS)
+        manifest["splits"][split] = summary
+        # The scale of the network's input comes from training events alone; a set only scored takes its run's.
+        if split == "train":
+            manifest["scaling"] = features.scaling(first) if len(first) else None
+    manifest["content_hash"] = hashlib.sha256(json.dumps(manifest["splits"], sort_keys=True).encode()).hexdigest()
+    (partial / "progress.json").unlink()
+    columns.write_json(partial / "manifest.json", manifest)
+    os.replace(partial, folder)
+    if not quiet:
+        kept = sum(split["events"] for split in manifest["splits"].values())
+        print(f"prepared {kept} of {entries} events in {time.perf_counter() - began:.1f} s: {folder}")
+        for reason, count in dropped.items():
+            print(f"  left out {count}: {reason}")
+        for path, reason in skipped.items():
+            print(f"  skipped {path}: {reason}")
+    return folder
+
+
+def _fill_buckets(partial: Path, selection, trees, sources, skipped: dict, skip_bad: bool, identity: dict, quiet: bool):
+    """Read every file into buckets, noting progress on disk; return what was left out and the entries per file."""
+    partial.mkdir(parents=True, exist_ok=True)
+    note = partial / "progress.json"
+    start = {
+        "identity": json.loads(json.dumps(identity)),
+        "file": 0,
+        "entry": 0,
+        "sizes": {},
+        "dropped": {},
+        "counts": {},
+        "skipped": {},
+    }
+    if note.exists():
+        found = json.loads(note.read_text())
+        start = found if found["identity"] == start["identity"] else start
+    progress = start
+    skipped.update(progress["skipped"])
+    entries = sum(tree.entries for tree in trees.values())
+    buckets = columns.Buckets(partial, features.record_dtype(selection), features.SPLITS, entries)
+    buckets.rewind(progress["sizes"])
+    bar = tqdm(total=entries, unit=" events", unit_scale=True, desc="prepare", disable=True if quiet else None)
+    bar.update(sum(progress["counts"].values()) + progress["entry"])
+    for index, (path, label) in enumerate(sources):
+        if index < progress["file"] or path not in trees:
+            continue
+        entry = progress["entry"] if index == progress["file"] else 0
+        dropped = dict(progress["dropped"])
+        buckets.flush()
+        before = (dict(buckets.sizes), dict(dropped))
+        try:
+            for chunk in features.read_records(trees[path], label, selection, entry):
+                for reason, count in chunk.dropped.items():
+                    dropped[reason] = dropped.get(reason, 0) + count
+                bar.update(chunk.read)
+                # A file that may be skipped is all or nothing, so its middle is never a place to continue from.
+                if buckets.append(chunk.records, chunk.split) and chunk.settled and not skip_bad:
+                    progress |= {
+                        "file": index,
+                        "entry": chunk.next_entry,
+                        "sizes": dict(buckets.sizes),
+                        "dropped": dict(dropped),
+                    }
+                    columns.write_json(note, progress)
+        except BadInput as error:
+            if not skip_bad:
+                shutil.rmtree(partial)
+                raise
+            skipped[str(path)] = str(error)
+            buckets.rewind(before[0])
+            dropped = before[1]
+        else:
+            progress["counts"] = progress["counts"] | {str(path): trees[path].entries}
+        buckets.flush()
+        progress |= {
+            "file": index + 1,
+            "entry": 0,
+            "sizes": dict(buckets.sizes),
+            "dropped": dropped,
+            "skipped": dict(skipped),
+        }
+        columns.write_json(note, progress)
+    bar.close()
+    return progress["dropped"], progress["counts"]
+
+
+def _check_disk(partial: Path, parent: Path, selection, trees, sources, quiet: bool) -> None:
+    """Say how much disk the columns will take, and raise BadInput where it is not there.
+
+    The selected fraction of each label is taken from the first entries of its first file.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    size = features.record_dtype(selection).itemsize
+    wanted = 0.0
+    fraction: dict[int | None, float] = {}
+    for path, label in sources:
+        if path in trees:
+            if label not in fraction and trees[path].entries:
+                fraction[label] = features.selected_fraction(trees[path], label, selection)
+            wanted += trees[path].entries * fraction.get(label, 0.0) * size
+    free = shutil.disk_usage(parent).free
+    if not quiet:
+        print(f"columns will take about {wanted / 1e9:.2g} GB in {parent} ({free / 1e9:.3g} GB free)")
+    if wanted > free and not partial.exists():
+        raise BadInput(
+            f"{parent}: {wanted / 1e9:.3g} GB needed for the columns, {free / 1e9:.3g} GB free; name another folder with --config.data.folder"
+        )
+
+
+def prepare_for_scoring(config: Any, electrons: str, protons: str, parent: Path, quiet: bool = False) -> Path:
+    """Return columns of other files with every event in the test split, whatever its energy."""
+    recipe = all_to_test(find_recipe(config.data.recipe))
+    files = [(path, 1) for path in root.expand(electrons, "electron files")] if electrons else []
+    files += [(path, 0) for path in root.expand(protons, "proton files")] if protons else []
+    return prepare_files(files, config, recipe, parent, quiet)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line of the verb."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxhep.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        default="configs/cvt.py",
+        help="config file, with :variant if wanted (default %(default)s)",
+    )
+    for name, text in {
+        "electrons": "electron files: paths, globs or folders, separated by commas (none: simulation)",
+        "protons": "proton files",
+        "files": "flight data files, for the recipe labelled by the TRD",
+        "recipe": "data set to make",
+        "tree": "name of the tree",
+        "cell_unit": "unit of edep_cell: keV, MeV, GeV",
+        "folder": "where prepared data sets are kept",
+    }.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text)
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out files that cannot be read, and name them in the manifest",
+    )
+    arguments = vars(parser.parse_args(argv))
+    config = load_config(arguments.pop("config"))
+    for name, value in arguments.items():
+        if value not in (None, False):
+            set_field(config, f"data.{name}", value)
+    print(prepare(config))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(one_line(main))

@@ -1,0 +1,83 @@
+"""Shared by all tests: the small samples, made once."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np
+import pytest
+
+from jaxhep import root
+from jaxhep.config import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference samples beside the repository."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("no reference samples beside this repository")
+    return SHARED / "data"
+
+
+def made_up_events(events: int, seed: int, species: str = "electron", run: int = 1) -> dict[str, np.ndarray]:
+    """Return columns of tree t1 with random sparse cells whose sum is en3d; nothing physical about them."""
+    generator = np.random.default_rng(seed)
+    energy = np.exp(generator.uniform(np.log(150), np.log(2500), events))
+    cells = generator.exponential(1.0, (events, 1296)) * (generator.random((events, 1296)) < 0.2)
+    if species == "electron":  # separable at a glance, so that a test can see a network learn
+        cells[:, 648:] *= 0.1
+    cells *= (1000 * energy / cells.sum(1))[:, None]
+    one = {name: generator.normal(0, 0.1, (events, 1)) for name in ("Zenith", "Azimutal", "X", "Y")}
+    columns = {
+        "edep_cell": cells,
+        "en3d": energy,
+        "mom": energy * 1.05,
+        "Trk_Ecal_Inci_Z": np.zeros((events, 1)),
+    }
+    columns |= {f"Trk_Ecal_Inci_{name}": values for name, values in one.items()}
+    columns["trd_lik"] = generator.normal(0.45 if species == "electron" else 0.95, 0.02, events)
+    columns = {name: values.astype(np.float32) for name, values in columns.items()}
+    return columns | {"run": np.full(events, run, np.int32), "event": np.arange(events, dtype=np.int32)}
+
+
+def types_of(columns: dict[str, np.ndarray]) -> dict:
+    return {name: np.dtype((values.dtype, values.shape[1:])) for name, values in columns.items()}
+
+
+def write_events(path: Path, columns: dict[str, np.ndarray], chunk: int = 512, tree: str = "t1") -> Path:
+    """Write columns to a tree of several baskets."""
+    events = len(columns["en3d"]) if "en3d" in columns else len(next(iter(columns.values())))
+    chunks = (
+        {name: values[first : first + chunk] for name, values in columns.items()} for first in range(0, events, chunk)
+    )
+    root.write_tree(path, tree, types_of(columns), chunks)
+    return path
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory) -> Path:
+    """A folder with el.root and pr.root of made-up events."""
+    folder = tmp_path_factory.mktemp("samples")
+    for species, seed in (("electron", 1), ("proton", 2)):
+        write_events(folder / f"{species[:2]}.root", made_up_events(1500, seed, species))
+    return folder
+
+
+@pytest.fixture
+def config(samples, tmp_path):
+    """A small configuration on the made-up files."""
+    config = load_config(str(ROOT / "configs/mlp.py:smoke"))
+    config.data.electrons, config.data.protons = str(samples / "el.root"), str(samples / "pr.root")
+    config.data.folder = str(tmp_path / "prepared")
+    return config
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory) -> dict[str, str]:
+    """Folders in which the smoke configs keep simulation and columns, shared by all tests of a process."""
+    folder = tmp_path_factory.mktemp("simulated")
+    return {"simulation": str(folder / "simulation"), "prepared": str(folder / "prepared")}

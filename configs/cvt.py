@@ -1,0 +1,35 @@
+"""Convolutional vision transformer (CvT) on the 18 x 72 cells: 4,895,873 parameters.
+
+    python -m jaxhep.train --config configs/cvt.py
+
+RESULT
+"""
+
+from configs.ams_ecal import base
+
+
+def laptop_size(config) -> None:
+    """Set what two CPU cores train in some eight minutes: 7 events/s forward and back, 20 forward."""
+    config.data.limit.update({"train": 625, "validation": 50, "test": 250})  # per class
+    config.train.update(
+        {"batch_size": 16, "epochs": 2, "learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 10}
+    )
+    config.train.clip_norm = 1.0
+    config.model.settings.attention_chunk = 4  # events whose attention is in memory at a time
+    config.evaluate.batch_size = 50
+
+
+def narrow(config) -> None:
+    """Set a network that compiles and trains in seconds, with every part of the full one."""
+    config.model.settings.update({"widths": (4, 6, 8), "heads": (1, 1, 2), "blocks": (1, 1, 1)})
+
+
+def get_config(variant: str = ""):
+    """Return the configuration: laptop size, `smoke` (seconds, for tests) or `paper` (published recipe)."""
+    config = base(variant)
+    config.model.name = "cvt"
+    if variant == "":
+        laptop_size(config)
+    if variant == "smoke":
+        narrow(config)
+    return config

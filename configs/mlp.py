@@ -1,0 +1,19 @@
+"""Multilayer perceptron on the 1,296 cells: 192,001 parameters.
+
+    python -m jaxhep.train --config configs/mlp.py
+
+RESULT
+"""
+
+from configs.ams_ecal import base
+
+
+def get_config(variant: str = ""):
+    """Return the configuration: laptop size, `smoke` (seconds, for tests) or `paper` (published recipe)."""
+    config = base(variant)
+    config.model.name = "mlp"
+    if variant == "":
+        config.train.update({"epochs": 20, "learning_rate": 1e-3, "steps_per_dispatch": 20})
+    if variant == "smoke":
+        config.model.settings.hidden = (16, 8)
+    return config

@@ -1,0 +1,53 @@
+"""The command line of `train`: absl flags and a config file whose fields are flags too, errors in one line."""
+
+import sys
+from pathlib import Path
+
+from jaxhep.config import find_siblings
+from jaxhep.errors import BadInput
+
+
+def parse(argv: list[str], description: str):
+    """Return the parsed flags of `argv`. Raises BadInput, in one line, for whatever absl or ml_collections find."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config",
+        "configs/cvt.py",
+        "config file, path.py or path.py:variant; fields as --config.name=value",
+        flag_values=values,
+        sys_argv=[sys.argv[0], *argv],
+    )
+    flags.DEFINE_string("workdir", "", "run folder (default runs/<config>[-<variant>])", flag_values=values)
+    flags.DEFINE_bool("summary", False, "print the parameter table of the network and stop", flag_values=values)
+    flags.DEFINE_bool("print_config", False, "print the resolved config and stop", flag_values=values)
+    flags.DEFINE_bool("help", False, "print this", flag_values=values)
+    for argument in argv:
+        if argument.startswith("--config="):
+            find_siblings(Path(argument.removeprefix("--config=").partition(":")[0]))
+    find_siblings(Path("configs/cvt.py"))
+    if any(argument in ("--help", "-h", "-help") for argument in argv):
+        print(description + values.get_help() + "\nEvery field of the config is a flag; --print_config lists them.")
+        return None
+    try:
+        rest = values([sys.argv[0], *argv])
+        _ = values.config
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+        raise BadInput(f"{' '.join(str(error).split())}") from None
+    if len(rest) > 1:
+        raise BadInput(f"unknown argument {rest[1]!r}: fields are set as --config.train.batch_size=64")
+    return values
+
+
+def default_workdir(argv: list[str]) -> str:
+    """Return runs/<config>[-<variant>] for the config that the arguments name."""
+    name = "configs/cvt.py"
+    for index, argument in enumerate(argv):
+        if argument.startswith("--config="):
+            name = argument.removeprefix("--config=")
+        elif argument == "--config" and index + 1 < len(argv):
+            name = argv[index + 1]
+    file, _, variant = name.partition(":")
+    return f"runs/{Path(file).stem}{'-' + variant if variant else ''}"

@@ -1,0 +1,82 @@
+"""What an evaluation shows: the plots it draws and the figures it prints."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxhep.metrics import at_efficiency
+
+
+def note_of(metrics: dict[str, Any]) -> str:
+    """Return what stands under every plot: intervals, and the settings that bound the curves."""
+    text = f"{100 * metrics['confidence']:g} % Clopper-Pearson intervals; arrows: lower limits, no proton passes."
+    simulation = metrics.get("simulation")
+    if simulation:
+        text += f" Built-in simulation: charge exchange {100 * simulation['charge_exchange']:g} %, depth {simulation['radiation_lengths']:g} $X_0$."
+    return text
+
+
+def draw(metrics: dict[str, Any], scores: dict[str, np.ndarray], name: str, out: Path) -> None:
+    """Draw the plots of one evaluation."""
+    from jaxhep import plots
+
+    note, energy = note_of(metrics), scores[metrics["energy"]]
+    for range_name, content in metrics["ranges"].items():
+        slug = range_name.replace(" ", "_")
+        title = f"{range_name}, {content['events']} events"
+        methods = {method: values for method, values in content["methods"].items() if values["rejection"]}
+        if not methods:
+            continue
+        plots.rejection_against_efficiency(methods, title, note, out / f"rejection_vs_efficiency_{slug}")
+        low, high = content["energy_gev"]
+        inside = (energy >= low) & (energy <= high)
+        point = at_efficiency(content["methods"][name], metrics["efficiency"])
+        plots.score_distributions(
+            scores["logit"][inside],
+            scores["label"][inside],
+            point["threshold"] if point else None,
+            name,
+            title,
+            note,
+            out / f"scores_{slug}",
+        )
+    plots.rejection_against_energy(metrics["ranges"], metrics["efficiency"], "", note, out / "rejection_vs_energy")
+
+
+def report(metrics: dict[str, Any], out: Path) -> None:
+    """Print the figures that are quoted."""
+
+    for name, content in metrics["ranges"].items():
+        for method, values in content["methods"].items():
+            if not content["events"]:
+                print(f"{name}: no events")
+                continue
+            accuracy = (
+                ""
+                if values["accuracy"] is None
+                else f"accuracy {values['accuracy']:.4f} (trivial classifier {values['trivial_accuracy']:.4f}), "
+            )
+            print(
+                f"{name}, {method}: {content['events']} events, {accuracy}AUC {values['auc'] if values['auc'] is None else format(values['auc'], '.5f')}"
+            )
+            for source in ("test", "training"):
+                point = at_efficiency(values, metrics["efficiency"], source)
+                if point:
+                    print(f"  threshold from {source}: {describe(point)}")
+    if metrics["events_outside_ranges"]:
+        print(f"{metrics['events_outside_ranges']} events scored outside the ranges")
+    if metrics["simulation"]:
+        print(
+            f"built-in simulation: charge exchange {metrics['simulation']['charge_exchange']:g}, which bounds every rejection; depth {metrics['simulation']['radiation_lengths']:g} X0"
+        )
+    print(f"metrics and plots: {out}")
+
+
+def describe(point: dict[str, Any]) -> str:
+    """Return one working point in words."""
+    if point["proton_rejection"] is None:
+        text = f"rejection > {point['low']:.0f}"
+    else:
+        text = f"rejection {point['proton_rejection']:.0f} ({point['low']:.0f} to {point['high']:.0f})"
+    return f"{text} at electron efficiency {point['electron_efficiency']:.4f}, {point['misidentified']} of {point['protons']} protons pass"

@@ -1,0 +1,297 @@
+"""Every config end to end at smoke size, exact restart, and what a user can get wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, made_up_events, write_events
+
+from jaxhep import evaluate, train
+from jaxhep.errors import one_line
+
+CONFIGS = ("mlp", "cnn", "resnet10", "resnet18", "cvt", "cvt_2ch", "phys_cvt", "phys_cvt_small")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory):
+    """Programs compiled in one test are found by the next, as in a user's second run."""
+    before = dict(os.environ)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("xla")))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def run(name, workdir, simulated, *overrides):
+    fields = {"simulation.folder": simulated["simulation"], "data.folder": simulated["prepared"]}
+    arguments = [f"--config={ROOT}/configs/{name}.py:smoke", f"--workdir={workdir}"]
+    arguments += [f"--config.{field}={value}" for field, value in fields.items()]
+    return train.main([*arguments, *(f"--config.{override}" for override in overrides)])
+
+
+def stop_after(monkeypatch, steps):
+    """Let the loop see SIGTERM after this many steps."""
+
+    class Stop:
+        checks = 0
+
+        @property
+        def wanted(self):
+            # Asked twice a step: whether to save, and whether to leave.
+            self.checks += 1
+            return self.checks > 2 * (steps - 1)
+
+        def restore(self):
+            pass
+
+    monkeypatch.setattr(train, "StopFlag", Stop)
+
+
+def digests_of(workdir, step):
+    path = workdir / "checkpoints" / f"step_{step}" / "digests" / "metadata"
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_trains_resumes_and_evaluates(name, tmp_path, simulated, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert run(name, tmp_path, simulated) == 143
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step_*")) == ["step_5"]
+    assert run(name, tmp_path, simulated) == 0
+    output = capsys.readouterr().out
+    assert "continuing at step 5" in output
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 8), (2, 16)]
+    assert all(np.isfinite(value) for line in lines for value in line.values())
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert metrics["task"] == "classification"
+    network = "cvt" if "cvt" in name else name
+    assert sum(content["events"] for content in metrics["ranges"].values()) == 64 == metrics["scored"]["events"]
+    for content in metrics["ranges"].values():
+        assert 0 <= content["methods"][network]["accuracy"] <= 1
+    for suffix in ("png", "pdf"):
+        found = {path.stem for path in (tmp_path / "evaluation").glob(f"*.{suffix}")}
+        assert {
+            "training",
+            "rejection_vs_energy",
+            "rejection_vs_efficiency_0.2-1_TeV",
+            "scores_1-2_TeV",
+        } <= found
+    facts = json.loads((tmp_path / "provenance.json").read_text())
+    assert {
+        "command",
+        "commit",
+        "versions",
+        "devices",
+        "data_hash",
+        "trainable_parameters",
+        "events_per_second",
+    } <= facts.keys()
+    assert facts["continued_from"] == 5
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet10"])
+def test_twenty_steps_equal_ten_and_restart_and_ten_bit_for_bit(name, tmp_path, simulated, monkeypatch):
+    settings = ("train.max_steps=20", "train.epochs=9", "train.schedule=cosine", "train.average_decay=0.9")
+    assert run(name, tmp_path / "straight", simulated, *settings) == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 10)
+        assert run(name, tmp_path / "parted", simulated, *settings) == 143
+    assert run(name, tmp_path / "parted", simulated, *settings) == 0
+    one, two = (digests_of(tmp_path / folder, 20) for folder in ("straight", "parted"))
+    assert len(one) > 20
+    assert one == two
+    logs = [(tmp_path / folder / "log.jsonl").read_text() for folder in ("straight", "parted")]
+    assert logs[0] == logs[1]
+
+
+def test_a_damaged_newest_checkpoint_is_stepped_over(tmp_path, simulated, capsys):
+    assert run("mlp", tmp_path, simulated) == 0
+    wanted = digests_of(tmp_path, 16)
+    for path in (tmp_path / "checkpoints" / "step_16" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    capsys.readouterr()
+    assert run("mlp", tmp_path, simulated) == 0
+    output = capsys.readouterr().out
+    assert "checkpoint damaged, trying the one before: step 16" in output
+    assert "continuing at step 8" in output
+    assert digests_of(tmp_path, 16) == wanted
+
+
+def test_a_network_learns_what_can_be_learnt(tmp_path, simulated, samples):
+    """The made-up classes differ at a glance: an AUC far from one half, and the trivial accuracy beaten."""
+    files = (f"data.electrons={samples}/el.root", f"data.protons={samples}/pr.root")
+    assert (
+        run(
+            "mlp",
+            tmp_path,
+            simulated,
+            *files,
+            "train.learning_rate=0.01",
+            "train.epochs=6",
+            "data.limit.train=128",
+            "data.limit.test=128",
+        )
+        == 0
+    )
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    for content in metrics["ranges"].values():
+        assert content["methods"]["mlp"]["auc"] > 0.95
+        assert content["methods"]["mlp"]["accuracy"] > content["methods"]["mlp"]["trivial_accuracy"] + 0.2
+
+
+def test_training_stops_early_without_improvement(tmp_path, simulated):
+    assert run("mlp", tmp_path, simulated, "train.epochs=30", "train.patience=2", "train.learning_rate=0.0") == 0
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    assert run("mlp", tmp_path, simulated, "train.epochs=30", "train.patience=2", "train.learning_rate=0.0") == 0
+    assert (tmp_path / "log.jsonl").read_text().splitlines() == lines  # stopped is stopped
+
+
+def test_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path, simulated, capsys):
+    status = one_line(run, "mlp", tmp_path, simulated, "train.learning_rate=1e38", "train.epochs=4")
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.startswith("error: loss ")
+    assert "training stopped" in error
+    assert not list((tmp_path / "checkpoints").glob("step_*[!0-9]*"))
+
+
+def test_pmap_trains_too(tmp_path, simulated):
+    assert run("resnet10", tmp_path, simulated, "parallel.kind=pmap", "train.epochs=1") == 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("train.order=block", "train.steps_per_dispatch=3"),
+        ("train.schedule=plateau", "model.dtype=bfloat16"),
+        ("evaluate.weighted=True",),
+    ],
+)
+def test_other_settings(tmp_path, simulated, overrides):
+    assert run("cnn", tmp_path, simulated, "train.epochs=1", *overrides) == 0
+
+
+def test_real_input_from_another_simulation(tmp_path, simulated, shared, capsys):
+    """Geant4 showers in the AMS layout, scored by a network that was trained on the built-in simulation."""
+    assert (
+        run(
+            "mlp",
+            tmp_path / "run",
+            simulated,
+            "train.epochs=4",
+            "train.learning_rate=3e-3",
+            "data.limit.train=256",
+            "data.limit.test=128",
+        )
+        == 0
+    )
+    out = tmp_path / "geant4"
+    arguments = [
+        "--workdir",
+        str(tmp_path / "run"),
+        "--electrons",
+        str(shared / "geant4_t1_electron.root"),
+        "--protons",
+        str(shared / "geant4_t1_proton.root"),
+        "--out",
+        str(out),
+    ]
+    assert evaluate.main(arguments) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    scores = np.load(out / "scores.npz")
+    assert len(scores["logit"]) == 7100 == metrics["scored"]["events"]
+    assert len(set(zip(scores["label"].tolist(), scores["event"].tolist(), strict=True))) == 7100
+    low, high = metrics["ranges"]["0.2-1 TeV"], metrics["ranges"]["1-2 TeV"]
+    assert low["events"] + high["events"] + metrics["events_outside_ranges"] == 7100
+    sources = {point["threshold_source"] for point in low["methods"]["mlp"]["rejection"]}
+    assert sources == {"test", "training"}
+    assert high["events"] == 0  # no Geant4 particle is reconstructed there: reported, not an error
+    assert "1-2 TeV: no events" in capsys.readouterr().out
+    assert (out / "rejection_vs_efficiency_0.2-1_TeV.pdf").stat().st_size > 5000
+
+
+def test_runs_are_compared(tmp_path, simulated, capsys):
+    for name in ("mlp", "cnn"):
+        assert run(name, tmp_path / name, simulated, "train.epochs=1") == 0
+    assert (
+        evaluate.main(["--compare", str(tmp_path / "mlp"), str(tmp_path / "cnn"), "--out", str(tmp_path / "cmp")]) == 0
+    )
+    comparison = json.loads((tmp_path / "cmp" / "comparison.json").read_text())
+    assert comparison["same_events"]
+    for content in comparison["ranges"].values():
+        assert content["ratio_to_reference"]["mlp"]["ratio"] in (1.0, None)
+    assert "| 0.2-1 TeV | cnn |" in (tmp_path / "cmp" / "comparison.md").read_text()
+    assert (tmp_path / "cmp" / "rejection_vs_energy.png").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits(tmp_path, simulated):
+    command = [
+        sys.executable,
+        "-m",
+        "jaxhep.train",
+        "--config=configs/mlp.py:smoke",
+        f"--workdir={tmp_path}/run",
+        "--config.train.epochs=100000",
+    ]
+    command += [
+        f"--config.simulation.folder={simulated['simulation']}",
+        f"--config.data.folder={simulated['prepared']}",
+    ]
+    command += ["--config.train.patience=0"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 180
+    while not (tmp_path / "run" / "log.jsonl").exists() or not (tmp_path / "run" / "log.jsonl").read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    step = int(output.split("SIGTERM: saved at step ")[1].split(";")[0])
+    assert (tmp_path / "run" / "checkpoints" / f"step_{step}").is_dir()
+
+
+def test_a_workdir_of_another_config_is_refused(tmp_path, simulated, capsys):
+    assert run("mlp", tmp_path, simulated, "train.epochs=1") == 0
+    before = (tmp_path / "config.json").read_text()
+    status = one_line(run, "mlp", tmp_path, simulated, "train.learning_rate=0.5")
+    assert status == 2
+    assert "train.learning_rate is 0.0001 there and 0.5 here" in capsys.readouterr().err
+    assert (tmp_path / "config.json").read_text() == before
+    assert run("mlp", tmp_path, simulated, "train.epochs=2") == 0  # longer is no other run
+
+
+def test_an_unwritable_workdir_is_one_line(tmp_path, simulated, capsys):
+    (tmp_path / "file").write_text("")
+    status = one_line(run, "mlp", tmp_path / "file" / "run", simulated)
+    assert status == 2
+    assert "file/run" in capsys.readouterr().err
+
+
+def test_window_without_track_is_refused(tmp_path, simulated, capsys):
+    assert one_line(run, "mlp", tmp_path / "run", simulated, "inputs.window=9", "data.recipe=mc_200_2000") == 2
+    assert "use mc_200_2000_track" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_of_the_analyst_are_one_change_away(tmp_path, simulated):
+    """Several globs, several files: the command of the README."""
+    for index in range(2):
+        write_events(tmp_path / f"el{index}.root", made_up_events(400, index, "electron", run=index))
+        write_events(tmp_path / f"pr{index}.root", made_up_events(400, 9 + index, "proton", run=index))
+    files = (
+        f"data.electrons={tmp_path}/el0.root,{tmp_path}/el[1-9].root",
+        f"data.protons={tmp_path}/pr*.root",
+    )
+    assert run("cnn", tmp_path / "run", simulated, *files, "train.epochs=1") == 0

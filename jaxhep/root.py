@@ -8,6 +8,7 @@ becomes one line with the file, the branch and the entries.
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,23 +156,28 @@ def read_cells(tree: Tree, branch: str, cells: int, start: int, stop: int) -> It
     interpretation = uproot.AsDtype(raw, raw)  # type: ignore[attr-defined]
     handle = tree.handle[branch]
     offsets = list(handle.entry_offsets)
+    baskets = {begin: (number, end) for number, (begin, end) in enumerate(pairwise(offsets))}
     first = start
     while first < stop:
-        # End at a basket's end where one lies near, so that no basket is decompressed twice.
-        ends = [end for end in offsets if first < end <= first + 2 * CHUNK]
-        last = min(max(ends, default=first + CHUNK), stop)
+        number, end = baskets.get(first, (-1, 0))
         try:
-            if first in offsets[:-1] and offsets[offsets.index(first) + 1] == last:
-                values = handle.basket(offsets.index(first)).array(interpretation, library="np")
+            if CHUNK // 8 <= end - first <= 4 * CHUNK and end <= stop:
+                last = end
+                values = handle.basket(number).data.view(raw.base)
             else:
+                # Many small baskets: end at a basket's end where one lies near, so that none is decompressed twice.
+                last = min(
+                    max((near for near in offsets if first < near <= first + 2 * CHUNK), default=first + CHUNK), stop
+                )
                 values = handle.array(interpretation, entry_start=first, entry_stop=last, library="np")
+            values = values.reshape(-1, cells)
         except Exception as error:
-            raise _damaged(tree, branch, first, last, error) from None
+            raise _damaged(tree, branch, first, min(first + CHUNK, stop), error) from None
         if len(values) != last - first:
             raise BadInput(
                 f"{tree.path}: branch {branch!r} gave {len(values)} of {last - first} entries from {first}, file damaged"
             )
-        yield first, values.reshape(last - first, cells)
+        yield first, values
         first = last
 
 

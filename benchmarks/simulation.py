@@ -1,0 +1,83 @@
+"""Speed of the built-in AMS ECAL simulation: events per second and species, without writing files.
+
+python -m benchmarks.simulation --events 20000 --repeats 5 [--out results.jsonl]
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxhep.ams_ecal.simulation import SPECIES, iterate
+
+
+def commit() -> str | None:
+    """Return the checked-out git commit, or None where git or a repository is missing."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def measure(species: str, events: int, repeats: int) -> dict[str, float]:
+    """Return the seconds until the first event (compilation) and the median events/s, wall and process time."""
+    started = time.perf_counter()
+    next(iterate(species, 1, seed=0))
+    compilation = time.perf_counter() - started
+    wall, processor = [], []
+    for repeat in range(repeats):
+        started, processor_started = time.perf_counter(), time.process_time()
+        for _ in iterate(species, events, seed=1 + repeat):
+            pass
+        wall.append(events / (time.perf_counter() - started))
+        processor.append(events / (time.process_time() - processor_started))
+    return {
+        "compilation_s": round(compilation, 2),
+        "events_per_s": round(statistics.median(wall)),
+        "events_per_processor_s": round(statistics.median(processor)),
+    }
+
+
+def main() -> None:
+    """Measure, print, and with --out append one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=20000, help="events per repeat and species")
+    parser.add_argument("--repeats", type=int, default=5, help="the median of these is quoted")
+    parser.add_argument("--out", type=Path, help="file to which the result is appended as a JSON line")
+    arguments = parser.parse_args()
+    result = {
+        "benchmark": "ams_ecal_simulation",
+        "events": arguments.events,
+        "repeats": arguments.repeats,
+        "device": jax.devices()[0].device_kind,
+        "devices": len(jax.devices()),
+        "cpu_cores": os.cpu_count(),
+        "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        **{species: measure(species, arguments.events, arguments.repeats) for species in SPECIES},
+    }
+    print(json.dumps(result, indent=2))
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()

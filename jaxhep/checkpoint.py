@@ -7,6 +7,7 @@ is stored beside the state, and a checkpoint that fails it is reported and the o
 import hashlib
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Checkpoints:
     def restore_latest(self, like: State) -> State | None:
         """Return the newest state that is whole, None where nothing was saved; damaged ones are named on stdout.
 
-        `like` is a placed state: the result has its types and shardings. Raises BadInput where every one is damaged.
+        `like` has the shapes, types and shardings wanted, as `shapes` gives them. Raises BadInput where every one is damaged.
         """
         return self._first_whole(self.steps()[::-1], like)
 
@@ -90,13 +91,12 @@ class Checkpoints:
         self._manager.close()
 
     def _first_whole(self, steps: list[int], like: State) -> State | None:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         problems = []
         for step in steps:
             try:
                 found = self._manager.restore(
                     step,
-                    args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes), digests=ocp.args.JsonRestore()),
+                    args=ocp.args.Composite(state=ocp.args.StandardRestore(like), digests=ocp.args.JsonRestore()),
                 )
                 wrong = [name for name, value in digests(found.state).items() if found.digests.get(name) != value]
                 if not wrong:
@@ -113,6 +113,11 @@ class Checkpoints:
         if problems:
             raise BadInput(f"{self._manager.directory}: no checkpoint is readable: {'; '.join(problems)}")
         return None
+
+
+def shapes(make: Callable[[], State], sharding: Any) -> State:
+    """Return the state that `make` would make as shapes and types, to be restored with this sharding; runs nothing."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(make))
 
 
 def digests(state: Any) -> dict[str, str]:

@@ -106,3 +106,10 @@ def check_same(workdir: Path, config: Any) -> None:
         raise BadInput(
             f"{workdir}: made by another config: {'; '.join(differing[:4])}{' and more' if len(differing) > 4 else ''}; name another --workdir"
         )
+
+
+def check_same_data(workdir: Path, content_hash: str) -> None:
+    """Raise BadInput where the run folder was trained on other data than those with this hash."""
+    path = workdir / "provenance.json"
+    if path.exists() and json.loads(path.read_text()).get("data_hash") != content_hash:
+        raise BadInput(f"{workdir}: trained on other data (content hash differs), name another --workdir")

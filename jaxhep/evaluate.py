@@ -54,11 +54,7 @@ def evaluate(
     if not elsewhere and manifest["content_hash"] != facts["data_hash"]:
         raise BadInput(f"{folder}: these data are not those that {workdir} was trained on (content hash differs)")
     scores, facts_of_scoring = score(config, workdir, folder, 0 if elsewhere else config.data.limit.test, facts)
-    ranges = (
-        read_manifest(Path(facts["data_folder"]))["ranges"]
-        if Path(facts["data_folder"]).exists()
-        else manifest["ranges"]
-    )
+    ranges = {name: tuple(energies) for name, energies in facts["ranges"].items()}
     metrics = measure(scores, config, ranges, manifest, trained) | {"scored": facts_of_scoring}
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "scores.npz", **scores)  # type: ignore[arg-type]
@@ -75,29 +71,25 @@ def score(
     """Return the columns needed for metrics with the network's `logit`, for every event of the test split once."""
     import time
 
-    import jax
-
     from jaxhep import compiled, data, network, parallel, steps
-    from jaxhep.checkpoint import Checkpoints
+    from jaxhep.checkpoint import Checkpoints, shapes
 
     compiled.keep()
     split = data.Split(folder, "test", limit)
-    scaling = read_manifest(Path(facts["data_folder"]))["scaling"]
     devices = parallel.choose_devices("jit", config.parallel.devices, config.evaluate.batch_size)
     model = network.build_model(config)
-    inputs, loss = network.build_inputs(config, scaling), network.build_loss(facts["electron_weight"])
+    inputs, loss = network.build_inputs(config, facts["scaling"]), network.build_loss(facts["electron_weight"])
     optimiser = steps.build_optimiser(config.train.weight_decay, config.train.clip_norm)
     example = network.example_batch(config, 1)
     run = parallel.build_parallel(
         "jit", devices, lambda state, batch: (state, {}), steps.make_eval_step(model, inputs, loss)
     )
-    fresh = run.place(
-        jax.jit(
-            lambda: steps.init_state(model, optimiser, inputs, example, config.seed, config.train.average_decay > 0)
-        )()
-    )
+
+    def make_state() -> steps.State:
+        return steps.init_state(model, optimiser, inputs, example, config.seed, config.train.average_decay > 0)
+
     checkpoints = Checkpoints(workdir, read_only=True)
-    state, step = checkpoints.restore_best(fresh)
+    state, step = checkpoints.restore_best(shapes(make_state, run.sharding))
     checkpoints.close()
     logits: list[np.ndarray] = []
     began, pending = time.perf_counter(), None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxhep.config import check_same, plain
+from jaxhep.config import check_same, check_same_data, plain
 from jaxhep.errors import BadInput, one_line
 from jaxhep.flags import default_workdir, parse
 from jaxhep.stop import StopFlag
@@ -34,7 +34,7 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     from tqdm import tqdm
 
     from jaxhep import compiled, data, log, models, network, parallel, plots, steps
-    from jaxhep.checkpoint import Checkpoints
+    from jaxhep.checkpoint import Checkpoints, shapes
     from jaxhep.columns import write_json
     from jaxhep.evaluate import evaluate
     from jaxhep.manifest import read_manifest
@@ -62,6 +62,7 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     # Data.
     folder = prepare(config, quiet)
     manifest = read_manifest(folder)
+    check_same_data(workdir, manifest["content_hash"])
     names = network.column_names(config)
     train_split = data.Split(folder, "train", config.data.limit.train)
     validation = data.Split(folder, "validation", config.data.limit.validation)
@@ -87,24 +88,26 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     run = parallel.build_parallel(config.parallel.kind, devices, train_step, steps.make_eval_step(model, inputs, loss))
     plain_model = network.build_model(config)  # initialising happens outside pmap's axis
     example = network.example_batch(config, 1)
-    state = run.place(
-        jax.jit(
-            lambda: steps.init_state(plain_model, optimiser, inputs, example, config.seed, settings.average_decay > 0)
-        )()
-    )
-    parameters = models.trainable_parameters(state.params)
+
+    def make_state() -> steps.State:
+        return steps.init_state(plain_model, optimiser, inputs, example, config.seed, settings.average_decay > 0)
+
+    like = shapes(make_state, run.sharding)
+    parameters = models.trainable_parameters(like.params)
 
     # Run folder: made only now, when everything that can be checked has been.
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", plain(config))
     checkpoints = Checkpoints(workdir)
-    restored = checkpoints.restore_latest(state)
-    state = state if restored is None else restored
+    restored = checkpoints.restore_latest(like)
+    state = run.place(jax.jit(make_state)()) if restored is None else restored
     first_step = int(state.step)
     facts = log.provenance(
         data_hash=manifest["content_hash"],
         data_folder=str(folder),
         simulation=manifest["simulation"],
+        scaling=manifest["scaling"],
+        ranges=manifest["ranges"],
         trainable_parameters=parameters,
         electron_weight=electron_weight,
         events={

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxhep import steps
-from jaxhep.checkpoint import Checkpoints, digests
+from jaxhep.checkpoint import Checkpoints, digests, shapes
 from jaxhep.errors import BadInput
 
 
@@ -17,8 +17,11 @@ def state_at(step: int) -> steps.State:
     return steps.State(jnp.int32(step), params, {}, optimiser.init(params), (), steering)
 
 
+SHARDING = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
 def placed(state):
-    return jax.device_put(state, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    return jax.device_put(state, SHARDING)
 
 
 def save(folder, losses):
@@ -32,15 +35,15 @@ def test_latest_two_and_best_are_kept_though_the_loss_gets_worse(tmp_path):
     save(tmp_path, {10: 0.5, 20: 0.3, 30: 0.6, 40: float("nan"), 50: 0.7, 60: float("inf")})
     checkpoints = Checkpoints(tmp_path, read_only=True)
     assert checkpoints.steps() == [20, 50, 60]
-    assert int(checkpoints.restore_latest(placed(state_at(0))).step) == 60
-    state, step = checkpoints.restore_best(placed(state_at(0)))
+    assert int(checkpoints.restore_latest(shapes(lambda: state_at(0), SHARDING)).step) == 60
+    state, step = checkpoints.restore_best(shapes(lambda: state_at(0), SHARDING))
     assert step == 20
     np.testing.assert_array_equal(state.params["kernel"], state_at(20).params["kernel"])
 
 
 def test_the_whole_state_comes_back_bit_for_bit(tmp_path):
     save(tmp_path, {7: 1.0})
-    restored = Checkpoints(tmp_path).restore_latest(placed(state_at(0)))
+    restored = Checkpoints(tmp_path).restore_latest(shapes(lambda: state_at(0), SHARDING))
     assert type(restored) is steps.State
     assert digests(restored) == digests(state_at(7))
 
@@ -68,24 +71,24 @@ def test_a_damaged_newest_checkpoint_falls_back_and_is_reported(tmp_path, capsys
     save(tmp_path, {1: 0.5, 2: 0.4})
     damage(tmp_path, 2)
     checkpoints = Checkpoints(tmp_path)
-    restored = checkpoints.restore_latest(placed(state_at(0)))
+    restored = checkpoints.restore_latest(shapes(lambda: state_at(0), SHARDING))
     assert int(restored.step) == 1
     assert digests(restored) == digests(state_at(1))
     assert "checkpoint damaged, trying the one before: step 2" in capsys.readouterr().out
     # The run goes on and reaches the damaged step again: it is saved anew.
     checkpoints.save(placed(state_at(2)), 0.4)
     checkpoints.close()
-    assert int(Checkpoints(tmp_path).restore_latest(placed(state_at(0))).step) == 2
+    assert int(Checkpoints(tmp_path).restore_latest(shapes(lambda: state_at(0), SHARDING)).step) == 2
 
 
 def test_all_damaged_is_one_line(tmp_path):
     save(tmp_path, {1: 0.5})
     truncate(tmp_path, 1)
     with pytest.raises(BadInput, match="no checkpoint is readable: step 1"):
-        Checkpoints(tmp_path).restore_latest(placed(state_at(0)))
+        Checkpoints(tmp_path).restore_latest(shapes(lambda: state_at(0), SHARDING))
 
 
 def test_nothing_saved(tmp_path):
-    assert Checkpoints(tmp_path).restore_latest(placed(state_at(0))) is None
+    assert Checkpoints(tmp_path).restore_latest(shapes(lambda: state_at(0), SHARDING)) is None
     with pytest.raises(BadInput, match="no checkpoint to evaluate"):
-        Checkpoints(tmp_path, read_only=True).restore_best(placed(state_at(0)))
+        Checkpoints(tmp_path, read_only=True).restore_best(shapes(lambda: state_at(0), SHARDING))

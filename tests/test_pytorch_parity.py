@@ -15,7 +15,7 @@ from jaxhep.models.cvt import SMALL_KERNELS  # noqa: E402
 # Each network runs once: compiling it thoroughly would take longer than running it.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NARROW_CVT = {"widths": (8, 24, 48), "heads": (1, 3, 6)}
-WINDOW_CVT = {**NARROW_CVT, **SMALL_KERNELS, "attention_scale": "head"}
+WINDOW_CVT = {**NARROW_CVT, **SMALL_KERNELS, "attention_scale": "embedding"}
 CASES = {
     "mlp": ("mlp", {}, {}, (18, 72, 1)),
     "mlp two channels": ("mlp", {}, {}, (18, 72, 2)),

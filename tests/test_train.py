@@ -1,7 +1,6 @@
 """Every config end to end at smoke size, exact restart, and what a user can get wrong."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,30 +8,12 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, made_up_events, write_events
+from conftest import ROOT, made_up_events, run, write_events
 
 from jaxhep import evaluate, train
 from jaxhep.errors import one_line
 
 CONFIGS = ("mlp", "cnn", "resnet10", "resnet18", "cvt", "cvt_2ch", "phys_cvt", "phys_cvt_small")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory):
-    """Programs compiled in one test are found by the next, as in a user's second run."""
-    before = dict(os.environ)
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("xla")))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def run(name, workdir, simulated, *overrides):
-    fields = {"simulation.folder": simulated["simulation"], "data.folder": simulated["prepared"]}
-    arguments = [f"--config={ROOT}/configs/{name}.py:smoke", f"--workdir={workdir}"]
-    arguments += [f"--config.{field}={value}" for field, value in fields.items()]
-    return train.main([*arguments, *(f"--config.{override}" for override in overrides)])
 
 
 def stop_after(monkeypatch, steps):
@@ -216,8 +197,11 @@ def test_real_input_from_another_simulation(tmp_path, simulated, shared, capsys)
     assert low["events"] + high["events"] + metrics["events_outside_ranges"] == 7100
     sources = {point["threshold_source"] for point in low["methods"]["mlp"]["rejection"]}
     assert sources == {"test", "training"}
-    assert high["events"] == 0  # no Geant4 particle is reconstructed there: reported, not an error
-    assert "1-2 TeV: no events" in capsys.readouterr().out
+    # A few electrons are reconstructed above 1 TeV and no proton: reported, not an error.
+    method = high["methods"]["mlp"]
+    assert (method["auc"], method["rejection_vs_energy"]) == (None, [])
+    assert all(point["proton_rejection"] is None and point["protons"] == 0 for point in method["rejection"])
+    assert "0 of 0 protons pass" not in capsys.readouterr().out
     assert (out / "rejection_vs_efficiency_0.2-1_TeV.pdf").stat().st_size > 5000
 
 
@@ -260,29 +244,6 @@ def test_sigterm_saves_and_exits(tmp_path, simulated):
     assert process.returncode == 143, output
     step = int(output.split("SIGTERM: saved at step ")[1].split(";")[0])
     assert (tmp_path / "run" / "checkpoints" / f"step_{step}").is_dir()
-
-
-def test_a_workdir_of_another_config_is_refused(tmp_path, simulated, capsys):
-    assert run("mlp", tmp_path, simulated, "train.epochs=1") == 0
-    before = (tmp_path / "config.json").read_text()
-    status = one_line(run, "mlp", tmp_path, simulated, "train.learning_rate=0.5")
-    assert status == 2
-    assert "train.learning_rate is 0.0001 there and 0.5 here" in capsys.readouterr().err
-    assert (tmp_path / "config.json").read_text() == before
-    assert run("mlp", tmp_path, simulated, "train.epochs=2") == 0  # longer is no other run
-
-
-def test_an_unwritable_workdir_is_one_line(tmp_path, simulated, capsys):
-    (tmp_path / "file").write_text("")
-    status = one_line(run, "mlp", tmp_path / "file" / "run", simulated)
-    assert status == 2
-    assert "file/run" in capsys.readouterr().err
-
-
-def test_window_without_track_is_refused(tmp_path, simulated, capsys):
-    assert one_line(run, "mlp", tmp_path / "run", simulated, "inputs.window=9", "data.recipe=mc_200_2000") == 2
-    assert "use mc_200_2000_track" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
 
 
 def test_files_of_the_analyst_are_one_change_away(tmp_path, simulated):

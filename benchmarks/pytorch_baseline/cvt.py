@@ -63,7 +63,7 @@ class CvT(nn.Module):
         kernels=((2, 6), (3, 4), (3, 3)),
         strides=((1, 2), (1, 2), (1, 1)),
         paddings=((2, 2), (1, 1), (1, 1)),
-        attention_scale="embedding",
+        attention_scale="head",
     ):
         super().__init__()
         self.embeddings, self.norms, self.stages = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

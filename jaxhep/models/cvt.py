@@ -128,8 +128,8 @@ class CvT(nn.Module):
 
     Three stages, each a convolutional token embedding with LayerNorm and then transformer blocks; a class token joins in
     the last stage and carries the logit. On 18 x 72 cells the token grids are 21 x 36, 21 x 18 and 21 x 18 (+1).
-    attention_scale: the products are scaled by "embedding" width^-1/2, as the CvT original does, or by that of one
-    "head". attention, attention_chunk: see `attention.attention`. Epsilons are 1e-5, GELU is exact.
+    attention_scale: the products are scaled by the width of one "head" to the -1/2, or of the "embedding", as the CvT
+    original does. attention, attention_chunk: see `attention.attention`. Epsilons are 1e-5, GELU is exact.
     Initial values: the CvT original's, normal of 0.02 for linear layers, 1 x 1 convolutions and the class token;
     PyTorch's default, uniform between -+ 1/sqrt(inputs), for embeddings and depthwise convolutions.
     Raises ValueError for an unknown attention scale and for widths that their heads do not divide.
@@ -142,7 +142,7 @@ class CvT(nn.Module):
     strides: Sequence[Sequence[int]] = ((1, 2), (1, 2), (1, 1))
     paddings: Sequence[Sequence[int]] = ((2, 2), (1, 1), (1, 1))
     dropout: float = 0.0
-    attention_scale: str = "embedding"
+    attention_scale: str = "head"
     attention: str = "auto"
     attention_chunk: int = 0
     dtype: jnp.dtype = jnp.float32

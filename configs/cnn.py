@@ -13,7 +13,8 @@ def get_config(variant: str = ""):
     config = base(variant)
     config.model.name = "cnn"
     if variant == "":
-        config.train.update({"epochs": 12, "learning_rate": 1e-3, "steps_per_dispatch": 4})
+        config.train.update({"batch_size": 64, "epochs": 16, "learning_rate": 3e-3, "steps_per_dispatch": 4})
+        config.train.update({"schedule": "cosine", "warmup_steps": 50})
     if variant == "smoke":
         config.model.settings.filters = (2, 3, 4)
         config.model.settings.hidden = 8

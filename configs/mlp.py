@@ -13,7 +13,7 @@ def get_config(variant: str = ""):
     config = base(variant)
     config.model.name = "mlp"
     if variant == "":
-        config.train.update({"epochs": 20, "learning_rate": 1e-3, "steps_per_dispatch": 20})
+        config.train.update({"epochs": 20, "learning_rate": 5e-4, "steps_per_dispatch": 20})
     if variant == "smoke":
         config.model.settings.hidden = (16, 8)
     return config

@@ -2,9 +2,9 @@
 
     python -m jaxhep.train --config configs/phys_cvt.py
 
-How wide the published window is, and whether it crops or masks, is not known. Here the cells outside 21 around the
-track are set to zero, so that the network and its cost are those of the CvT; crop with
---config.inputs.window_mode=crop.
+How wide the published window is, and whether it crops or masks, is not known. Here the image is cropped to the 21 cells
+around the track in each layer, which makes it three times faster than the CvT on full rows;
+--config.inputs.window_mode=mask keeps all 72 cells and sets those outside the window to zero.
 
 RESULT
 """
@@ -16,5 +16,8 @@ def get_config(variant: str = ""):
     """Return the configuration: laptop size, `smoke` (seconds, for tests) or `paper` (published recipe)."""
     config = cvt.get_config(variant)
     config.data.recipe = "mc_200_2000_track"
-    config.inputs.update({"channels": 2, "window": 21, "window_mode": "mask"})
+    config.inputs.update({"channels": 2, "window": 21, "window_mode": "crop"})
+    if variant == "":
+        config.data.limit.update({"train": 600, "validation": 60, "test": 400})
+        config.train.epochs = 3
     return config

@@ -14,6 +14,8 @@ def get_config(variant: str = ""):
     """Return the configuration: laptop size, `smoke` (seconds, for tests) or `paper` (published recipe)."""
     config = phys_cvt.get_config(variant)
     config.inputs.update({"window": 11, "window_mode": "crop"})
+    if variant == "":
+        config.train.epochs = 4
     config.model.settings.kernels = ((3, 1), (4, 3), (3, 3))
     config.model.settings.strides = ((1, 1), (2, 1), (1, 1))
     config.model.settings.paddings = ((1, 0), (1, 1), (1, 1))

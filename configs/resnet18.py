@@ -13,8 +13,10 @@ def get_config(variant: str = ""):
     config = base(variant)
     config.model.name = "resnet18"
     if variant == "":
-        config.data.limit.update({"train": 1500, "validation": 500, "test": 2000})
-        config.train.update({"batch_size": 64, "epochs": 6, "learning_rate": 5e-4})
+        config.data.limit.update({"train": 2500, "validation": 500, "test": 2000})
+        config.train.update(
+            {"batch_size": 64, "epochs": 6, "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 50}
+        )
     if variant == "smoke":
         config.model.settings.width = 4
     return config

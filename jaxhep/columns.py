@@ -5,12 +5,18 @@ key, and each bucket, small enough for memory, is then sorted by that key: the c
 of their keys, whatever the order, number and size of the input files.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from jaxhep.errors import BadInput
 
 BUCKET_BYTES = 128 << 20  # a bucket and one sorted block of it are in memory at a time
 BUFFER_BYTES = 48 << 20  # records held back, so that many buckets are still written in long runs
@@ -66,7 +72,7 @@ class Buckets:
 
 
 def write_columns(buckets: Buckets, folder: Path, split: str, sample: int) -> tuple[dict, np.ndarray]:
-    """Sort the split's buckets into `folder/<column>.npy`, deleting each; return its summary and first records.
+    """Sort the split's buckets into `folder/<column>.npy`; return its summary and first records.
 
     The summary has `events`, `labels` (label -> events) and `sha256` (column -> digest of the values); the first
     `sample` records are returned so that scalings can be computed. Column `key` is not written.
@@ -102,7 +108,6 @@ def write_columns(buckets: Buckets, folder: Path, split: str, sample: int) -> tu
                     values = records[name][block]
                     digests[name].update(np.ascontiguousarray(values).data)
                     values.tofile(column)
-            path.unlink()
     finally:
         for column in columns.values():
             column.close()
@@ -115,10 +120,35 @@ def write_columns(buckets: Buckets, folder: Path, split: str, sample: int) -> tu
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file aside and rename it, so that it is whole or not there."""
+    """Write a JSON file aside and rename it, so that it is whole or not there. Raises ValueError for NaN, infinity."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1) + "\n")
+    aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     os.replace(aside, path)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for another process that holds it: two jobs started at once prepare one data set."""
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process: {path}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def check_disk(folder: Path, wanted: float, quiet: bool) -> None:
+    """Say how many bytes will be written to the folder, and raise BadInput where they are not free."""
+    free = shutil.disk_usage(folder).free
+    if not quiet:
+        print(f"columns will take about {wanted / 1e9:.2g} GB in {folder} ({free / 1e9:.3g} GB free)")
+    if wanted > free:
+        sizes = f"{wanted / 1e9:.3g} GB needed for the columns, {free / 1e9:.3g} GB free"
+        raise BadInput(f"{folder}: {sizes}; name another folder with --config.data.folder")
 
 
 def open_columns(folder: Path, split: str) -> dict[str, np.ndarray]:

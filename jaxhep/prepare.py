@@ -89,73 +89,82 @@ def prepare_files(sources, config: Any, recipe: Recipe, parent: Path, quiet: boo
     folder = parent / name
     if (folder / "manifest.json").exists():
         return folder
-    skipped: dict[str, str] = {}
-    trees = {}
-    for path, _ in sources:
-        try:
-            trees[path] = root.open_tree(path, data.tree)
-            features.describe(selection, [trees[path]])
-        except BadInput as error:
-            if not data.skip_bad:
-                raise
-            skipped[str(path)] = str(error)
-            trees.pop(path, None)
-    if not trees:
-        raise BadInput(f"no readable file among {len(sources)}: {next(iter(skipped.values()))}")
+    trees, skipped = _open_all(sources, selection, data.tree, data.skip_bad)
     selection = features.describe(selection, list(trees.values()))
     entries = sum(tree.entries for tree in trees.values())
     if entries == 0:
         raise BadInput(f"{sources[0][0]}: no events in tree {data.tree!r} of this and {len(sources) - 1} more files")
-    partial = parent / f"{name}.partial"
-    _check_disk(partial, parent, selection, trees, sources, quiet)
-    began = time.perf_counter()
-    dropped, counts = _fill_buckets(partial, selection, trees, sources, skipped, data.skip_bad, identity, quiet)
-    manifest = {
-        "format": FORMAT,
-        "experiment": config.experiment,
-        "recipe": data.recipe,
-        "description": recipe.description,
-        "bands": [band._asdict() for band in recipe.bands],
-        "energy": recipe.energy,
-        "ranges": recipe.ranges,
-        "labelling": identity["labelling"],
-        "simulation": simulate.settings_of([path for path, _ in sources]),
-        "cell_unit": data.cell_unit,
-        "cell_encoding": f"round({features.CODES_PER_UNIT} log(1 + E / MeV)), uint16",
-        "observers": list(selection.observers),
-        "files": [
-            {"path": str(path), "label": label, "entries": counts[str(path)]}
-            for path, label in sources
-            if str(path) in counts
-        ],
-        "skipped_files": skipped,
-        "dropped": dropped,
-        "splits": {},
-    }
-    buckets = columns.Buckets(partial, features.record_dtype(selection), features.SPLITS, entries)
-    buckets.sizes = json.loads((partial / "progress.json").read_text())["sizes"]
-    for split in features.SPLITS:
-        summary, first = columns.write_columns(buckets, partial / split, split, SCALE_EVENTS)
-        manifest["splits"][split] = summary
-        # The scale of the network's input comes from training events alone; a set only scored takes its run's.
-        if split == "train":
-            manifest["scaling"] = features.scaling(first) if len(first) else None
-    manifest["content_hash"] = hashlib.sha256(json.dumps(manifest["splits"], sort_keys=True).encode()).hexdigest()
-    (partial / "progress.json").unlink()
-    columns.write_json(partial / "manifest.json", manifest)
-    os.replace(partial, folder)
+    parent.mkdir(parents=True, exist_ok=True)
+    with columns.exclusive(parent / f".{name}.lock"):
+        if (folder / "manifest.json").exists():  # made by another process while this one waited
+            return folder
+        partial = parent / f"{name}.partial"
+        if not partial.exists():
+            columns.check_disk(
+                parent,
+                features.expected_bytes(selection, [(trees[path], label) for path, label in sources if path in trees]),
+                quiet,
+            )
+        began = time.perf_counter()
+        progress = _fill_buckets(partial, selection, trees, sources, skipped, data.skip_bad, identity, quiet)
+        _write_splits(partial, selection, entries, progress)
+        manifest = {
+            "format": FORMAT,
+            "experiment": config.experiment,
+            "recipe": data.recipe,
+            "description": recipe.description,
+            "energy": recipe.energy,
+            "ranges": recipe.ranges,
+            "labelling": identity["labelling"],
+            "simulation": simulate.settings_of([path for path, _ in sources]),
+            "cell_unit": data.cell_unit,
+            "cell_encoding": f"round({features.CODES_PER_UNIT} log(1 + E / MeV)), uint16",
+            "observers": list(selection.observers),
+            "files": [
+                {"path": str(path), "label": label, "entries": progress["counts"][str(path)]}
+                for path, label in sources
+                if str(path) in progress["counts"]
+            ],
+            "skipped_files": progress["skipped"],
+            "dropped": progress["dropped"],
+            "splits": progress["splits"],
+            "scaling": progress["scaling"],
+            "content_hash": hashlib.sha256(json.dumps(progress["splits"], sort_keys=True).encode()).hexdigest(),
+        }
+        columns.write_json(partial / "manifest.json", manifest)
+        (partial / "progress.json").unlink()
+        os.replace(partial, folder)
     if not quiet:
         kept = sum(split["events"] for split in manifest["splits"].values())
         print(f"prepared {kept} of {entries} events in {time.perf_counter() - began:.1f} s: {folder}")
-        for reason, count in dropped.items():
+        for reason, count in manifest["dropped"].items():
             print(f"  left out {count}: {reason}")
-        for path, reason in skipped.items():
+        for path, reason in manifest["skipped_files"].items():
             print(f"  skipped {path}: {reason}")
     return folder
 
 
-def _fill_buckets(partial: Path, selection, trees, sources, skipped: dict, skip_bad: bool, identity: dict, quiet: bool):
-    """Read every file into buckets, noting progress on disk; return what was left out and the entries per file."""
+def _open_all(sources, selection, tree_name: str, skip_bad: bool) -> tuple[dict[Path, root.Tree], dict[str, str]]:
+    """Open and check every file; return the trees by path and, where that was asked for, why others are skipped."""
+    trees, skipped = {}, {}
+    for path, _ in sources:
+        try:
+            tree = root.open_tree(path, tree_name)
+            features.describe(selection, [tree])
+            trees[path] = tree
+        except BadInput as error:
+            if not skip_bad:
+                raise
+            skipped[str(path)] = str(error)
+    if not trees:
+        raise BadInput(f"no readable file among {len(sources)}: {next(iter(skipped.values()))}")
+    return trees, skipped
+
+
+def _fill_buckets(
+    partial: Path, selection, trees, sources, skipped: dict, skip_bad: bool, identity: dict, quiet: bool
+) -> dict:
+    """Read every file into buckets, noting progress on disk; return the last note."""
     partial.mkdir(parents=True, exist_ok=True)
     note = partial / "progress.json"
     start = {
@@ -166,6 +175,8 @@ def _fill_buckets(partial: Path, selection, trees, sources, skipped: dict, skip_
         "dropped": {},
         "counts": {},
         "skipped": {},
+        "splits": {},
+        "scaling": None,
     }
     if note.exists():
         found = json.loads(note.read_text())
@@ -217,30 +228,23 @@ def _fill_buckets(partial: Path, selection, trees, sources, skipped: dict, skip_
         }
         columns.write_json(note, progress)
     bar.close()
-    return progress["dropped"], progress["counts"]
+    return progress
 
 
-def _check_disk(partial: Path, parent: Path, selection, trees, sources, quiet: bool) -> None:
-    """Say how much disk the columns will take, and raise BadInput where it is not there.
-
-    The selected fraction of each label is taken from the first entries of its first file.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    size = features.record_dtype(selection).itemsize
-    wanted = 0.0
-    fraction: dict[int | None, float] = {}
-    for path, label in sources:
-        if path in trees:
-            if label not in fraction and trees[path].entries:
-                fraction[label] = features.selected_fraction(trees[path], label, selection)
-            wanted += trees[path].entries * fraction.get(label, 0.0) * size
-    free = shutil.disk_usage(parent).free
-    if not quiet:
-        print(f"columns will take about {wanted / 1e9:.2g} GB in {parent} ({free / 1e9:.3g} GB free)")
-    if wanted > free and not partial.exists():
-        raise BadInput(
-            f"{parent}: {wanted / 1e9:.3g} GB needed for the columns, {free / 1e9:.3g} GB free; name another folder with --config.data.folder"
-        )
+def _write_splits(partial: Path, selection, entries: int, progress: dict) -> None:
+    """Turn the buckets into columns split by split, noting each; a split's buckets go when it is noted."""
+    buckets = columns.Buckets(partial, features.record_dtype(selection), features.SPLITS, entries)
+    buckets.sizes = progress["sizes"]
+    for split in features.SPLITS:
+        if split not in progress["splits"]:
+            summary, first = columns.write_columns(buckets, partial / split, split, SCALE_EVENTS)
+            progress["splits"][split] = summary
+            # The scale of the network's input comes from training events alone; a set only scored takes its run's.
+            if split == "train" and len(first):
+                progress["scaling"] = features.scaling(first)
+            columns.write_json(partial / "progress.json", progress)
+        for path in partial.glob(f"{split}-*.records"):
+            path.unlink()
 
 
 def prepare_for_scoring(config: Any, electrons: str, protons: str, parent: Path, quiet: bool = False) -> Path:

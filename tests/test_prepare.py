@@ -112,51 +112,6 @@ def test_buckets_do_not_change_the_columns(config, monkeypatch, tmp_path):
     assert read_manifest(prepare.prepare(config, quiet=True))["splits"] == one["splits"]
 
 
-def test_a_killed_run_continues_to_the_same_columns(config, monkeypatch, tmp_path):
-    wanted = read_manifest(prepare.prepare(config, quiet=True))
-    config.data.folder = str(tmp_path / "killed")
-    read = features.read_records
-    calls = []
-
-    def stopped(tree, label, selection, start=0):
-        calls.append((tree.path.name, start))
-        for number, chunk in enumerate(read(tree, label, selection, start)):
-            if label == 0 and number == 0 and len(calls) == 2:
-                raise KeyboardInterrupt
-            yield chunk
-
-    monkeypatch.setattr(features, "read_records", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        prepare.prepare(config, quiet=True)
-    assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".partial"]
-    found = read_manifest(prepare.prepare(config, quiet=True))
-    assert calls[2:] == [("pr.root", 0)]  # the electrons were not read again
-    assert found["splits"] == wanted["splits"]
-    assert found["dropped"] == wanted["dropped"]
-
-
-def test_a_killed_run_continues_inside_a_file(config, monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxhep.root.SUPERCHUNK", 512)
-    wanted = read_manifest(prepare.prepare(config, quiet=True))
-    config.data.folder = str(tmp_path / "killed")
-    monkeypatch.setattr(columns, "BUFFER_BYTES", 2660)  # one event: everything is on disk at once
-    read, starts = features.read_records, []
-
-    def stopped(tree, label, selection, start=0):
-        starts.append(start)
-        for number, chunk in enumerate(read(tree, label, selection, start)):
-            if number == 2 and len(starts) == 1:
-                raise KeyboardInterrupt
-            yield chunk
-
-    monkeypatch.setattr(features, "read_records", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        prepare.prepare(config, quiet=True)
-    found = read_manifest(prepare.prepare(config, quiet=True))
-    assert starts[1] == 1024
-    assert (found["splits"], found["dropped"]) == (wanted["splits"], wanted["dropped"])
-
-
 def test_finished_columns_are_used_again(config, monkeypatch):
     folder = prepare.prepare(config, quiet=True)
     monkeypatch.setattr(features, "read_records", None)

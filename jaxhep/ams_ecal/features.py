@@ -135,12 +135,16 @@ def read_records(tree: root.Tree, label: int | None, selection: Selection, start
             dropped = {}
 
 
-def selected_fraction(tree: root.Tree, label: int | None, selection: Selection) -> float:
-    """Return the fraction of the file's first entries that the recipe keeps."""
-    scalars = root.read_scalars(
-        tree, list(dict.fromkeys(_scalar_branches(selection))), 0, min(tree.entries, root.SUPERCHUNK)
-    )
-    return float(np.mean(_select(selection, scalars, label)[0]))
+def expected_bytes(selection: Selection, labelled: list[tuple[root.Tree, int | None]]) -> float:
+    """Return the size of the columns; what is selected is judged by the first entries of each label's first file."""
+    events, fraction = 0.0, {}
+    names = list(dict.fromkeys(_scalar_branches(selection)))
+    for tree, label in labelled:
+        if label not in fraction and tree.entries:
+            scalars = root.read_scalars(tree, names, 0, min(tree.entries, root.SUPERCHUNK))
+            fraction[label] = float(np.mean(_select(selection, scalars, label)[0]))
+        events += tree.entries * fraction.get(label, 0.0)
+    return events * record_dtype(selection).itemsize
 
 
 def encode_cells(values: np.ndarray, unit_mev: float, path: Path | str = "", first: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@
 
 The first repeats what `train` does at its end. The second scores every event of other files once and gives
 efficiency and rejection at the threshold set on these files and at the one set in training. The third draws several
-runs on one plot, with the ratio of rejections to the first.
+runs, or one run on several samples, on one plot, with the ratio of rejections to the first.
 """
 
 import argparse
@@ -169,7 +169,8 @@ def compare(workdirs: list[Path], out: Path) -> dict[str, Any]:
     found = {}
     for workdir in workdirs:
         name = workdir.name if workdir.name not in found else str(workdir)
-        found[name] = read_metrics(workdir / "evaluation")
+        own = workdir / "evaluation"
+        found[name] = read_metrics(own if own.is_dir() else workdir)  # a run, or the --out of an evaluation
     reference, first = next(iter(found.items()))
     for name, metrics in found.items():
         if metrics["ranges"].keys() != first["ranges"].keys():
@@ -257,7 +258,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workdir", type=Path, help="run folder")
-    what.add_argument("--compare", type=Path, nargs="+", metavar="WORKDIR", help="run folders, the reference first")
+    what.add_argument("--compare", type=Path, nargs="+", metavar="WORKDIR", help="run folders or results (--out), the reference first")
     parser.add_argument("--electrons", default="", help="other files: paths, globs or folders, separated by commas")
     parser.add_argument("--protons", default="")
     parser.add_argument("--out", type=Path, help="folder for the results (default: evaluation/ in the run folder)")

@@ -75,6 +75,8 @@ def report(metrics: dict[str, Any], out: Path) -> None:
 
 def describe(point: dict[str, Any]) -> str:
     """Return one working point in words."""
+    if not point["protons"]:
+        return f"no protons to reject at electron efficiency {point['electron_efficiency']:.4f}"
     if point["proton_rejection"] is None:
         text = f"rejection > {point['low']:.0f}"
     else:

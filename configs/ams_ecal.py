@@ -18,6 +18,7 @@ def base(variant: str = "") -> ConfigDict:
     data.electrons = ""  # ROOT files: paths, globs or folders separated by commas; none: simulation
     data.protons = ""
     data.files = ""  # flight data, for the recipe whose labels come from the TRD
+    data.prepared = ""  # a folder that prepare made, used as it is: the ROOT files need not be there
     data.tree = "t1"
     data.cell_unit = "MeV"  # of edep_cell: keV, MeV or GeV; checked against en3d
     data.label_branch = "trd_lik"  # flight data: electrons lie below electron_below, protons above proton_above,
@@ -35,9 +36,9 @@ def base(variant: str = "") -> ConfigDict:
     simulation.variant = ""  # "flight_like": another detector, for studies of domain shift
     simulation.spectrum = "log_flat"  # or "power_law" with spectral_index
     simulation.spectral_index = 2.7
-    simulation.electron_energy_gev = (150.0, 2500.0)
-    simulation.proton_energy_gev = (400.0, 20000.0)  # a proton shows a fraction of its energy
-    simulation.radiation_lengths = 17.0  # depth: 17 contains 85 % at 1 TeV as the Geant4 model does; AMS: 75 %
+    simulation.electron_energy_gev = (0.0, 0.0)  # (0, 0): what the recipe needs to fill its ranges
+    simulation.proton_energy_gev = (0.0, 0.0)
+    simulation.radiation_lengths = 17.0  # depth: 17 contains 82 % of an electron at 1 TeV; AMS quotes 75 %
     simulation.charge_exchange = 0.03  # leading charge exchange: sets the ceiling of every rejection curve
 
     config.inputs = inputs = ConfigDict()

@@ -42,7 +42,7 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
-        self._read_only = read_only
+        self._damaged: set[int] = set()
         self._manager = ocp.CheckpointManager((workdir / "checkpoints").resolve(), options=options)
 
     def steps(self) -> list[int]:
@@ -52,7 +52,10 @@ class Checkpoints:
     def save(self, state: State, validation_loss: float) -> None:
         """Save in the background; `validation_loss` is infinite inside an epoch, so that it is never the best."""
         step = int(state.step)
-        if step in self.steps():
+        if step in self._damaged:
+            self._manager.delete(step)  # the run has come to it again
+            self._damaged.remove(step)
+        elif step in self.steps():
             return
         self._manager.save(
             step,
@@ -100,15 +103,13 @@ class Checkpoints:
                 )
                 wrong = [name for name, value in digests(found.state).items() if found.digests.get(name) != value]
                 if not wrong:
-                    if not self._read_only:
-                        for damaged in steps[: steps.index(step)]:  # or the run could not save these steps again
-                            self._manager.delete(damaged)
                     return found.state
                 problems.append(f"step {step}: {len(wrong)} arrays differ from their digest, first {wrong[0]}")
             except Exception as error:  # Orbax raises plain Exception for damaged data, besides five other kinds
                 problems.append(
                     f"step {step}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
                 )
+            self._damaged.add(step)
             print(f"checkpoint damaged, trying the one before: {problems[-1]}", flush=True)
         if problems:
             raise BadInput(f"{self._manager.directory}: no checkpoint is readable: {'; '.join(problems)}")

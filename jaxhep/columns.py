@@ -135,19 +135,16 @@ def exclusive(path: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"waiting for another process: {path}", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield  # the file stays: were it removed, a third process could lock another one of its name
 
 
-def check_disk(folder: Path, wanted: float, quiet: bool) -> None:
+def check_disk(folder: Path, wanted: float, what: str, quiet: bool) -> None:
     """Say how many bytes will be written to the folder, and raise BadInput where they are not free."""
     free = shutil.disk_usage(folder).free
     if not quiet:
-        print(f"columns will take about {wanted / 1e9:.2g} GB in {folder} ({free / 1e9:.3g} GB free)")
+        print(f"{what} will take about {wanted / 1e9:.2g} GB in {folder} ({free / 1e9:.3g} GB free)")
     if wanted > free:
-        sizes = f"{wanted / 1e9:.3g} GB needed for the columns, {free / 1e9:.3g} GB free"
+        sizes = f"{wanted / 1e9:.3g} GB needed for {what}, {free / 1e9:.3g} GB free"
         raise BadInput(f"{folder}: {sizes}; name another folder with --config.data.folder")
 
 

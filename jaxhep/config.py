@@ -97,10 +97,13 @@ def check_same(workdir: Path, config: Any) -> None:
     except (OSError, json.JSONDecodeError) as error:
         raise BadInput(f"{path}: not readable ({type(error).__name__}), name another --workdir") from None
     wanted = flatten(plain(config))
+    # A cosine ends with the last epoch: more epochs make it another schedule.
+    free_fields = [name for name in FREE if name != "train.epochs" or config.train.schedule != "cosine"]
     differing = [
         f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
         for name in sorted(found.keys() | wanted.keys())
-        if found.get(name) != wanted.get(name) and not any(name == free or name.startswith(f"{free}.") for free in FREE)
+        if found.get(name) != wanted.get(name)
+        and not any(name == free or name.startswith(f"{free}.") for free in free_fields)
     ]
     if differing:
         raise BadInput(

@@ -30,7 +30,7 @@ REFERENCES = (("ecal3dbdt", "AMS BDT", 1.0, None), ("EcalEMlhd", "AMS likelihood
 
 
 def evaluate(
-    workdir: Path, electrons: str = "", protons: str = "", out: Path | None = None, quiet: bool = False
+    workdir: Path, electrons: str = "", protons: str = "", files: str = "", out: Path | None = None, quiet: bool = False
 ) -> dict[str, Any]:
     """Score the run's test split, or every event of the files named, and write scores, metrics.json and plots.
 
@@ -39,13 +39,16 @@ def evaluate(
     from jaxhep.prepare import prepare, prepare_for_scoring
 
     config = read_config(workdir)
-    elsewhere = bool(electrons or protons)
+    elsewhere = bool(electrons or protons or files)
     if elsewhere and out is None:
-        raise BadInput("--electrons and --protons want --out: a folder for the results")
+        raise BadInput("--electrons, --protons and --files want --out: a folder for the results")
     trained = None
     if elsewhere:
+        named = {"electrons": electrons, "protons": protons, "files": files}
+        if files and (electrons or protons):
+            raise BadInput("--files are labelled by the TRD cuts: name them, or --electrons and --protons")
         trained = read_metrics(workdir / "evaluation")
-        folder = prepare_for_scoring(config, electrons, protons, Path(config.data.folder), quiet)
+        folder = prepare_for_scoring(config, named, Path(config.data.folder), quiet)
     else:
         folder = prepare(config, quiet)
     out = out or workdir / "evaluation"
@@ -76,7 +79,9 @@ def score(
 
     compiled.keep()
     split = data.Split(folder, "test", limit)
-    devices = parallel.choose_devices("jit", config.parallel.devices, config.evaluate.batch_size)
+    available = parallel.local_devices()
+    devices = available[: config.parallel.devices or None]
+    batch_size = -(-config.evaluate.batch_size // len(devices)) * len(devices)
     model = network.build_model(config)
     inputs, loss = network.build_inputs(config, facts["scaling"]), network.build_loss(facts["electron_weight"])
     optimiser = steps.build_optimiser(config.train.weight_decay, config.train.clip_norm)
@@ -93,7 +98,7 @@ def score(
     checkpoints.close()
     logits: list[np.ndarray] = []
     began, pending = time.perf_counter(), None
-    for batch in data.in_order(split, config.evaluate.batch_size, network.column_names(config)):
+    for batch in data.in_order(split, batch_size, network.column_names(config)):
         found = run.evaluate(state, batch)["logits"]
         if pending is not None:
             logits.append(np.asarray(pending))
@@ -123,7 +128,12 @@ def measure(
     chosen = config.evaluate
     energy = scores[manifest["energy"]]
     methods: list[tuple[str, np.ndarray, float | None]] = [(config.model.name, scores["logit"], 0.0)]
-    methods += [(name, sign * scores[column], cut) for column, name, sign, cut in REFERENCES if column in scores]
+    for column, name, sign, cut in REFERENCES:
+        if column in scores:
+            value = sign * scores[column].astype(np.float64)
+            # An event without a reference score cannot be selected by it: it ranks below every other.
+            lowest = value[np.isfinite(value)].min(initial=0.0)
+            methods.append((name, np.where(np.isfinite(value), value, lowest - 1), cut))
     weights = scores["weight"] if chosen.weighted and "weight" in scores else np.ones(len(energy))
     result: dict[str, Any] = {
         "task": "classification",
@@ -139,7 +149,7 @@ def measure(
     for name, (low, high) in ranges.items():
         inside = (energy >= low) & ((energy < high) | ((energy == high) & (high == last)))
         counted |= inside
-        edges = tuple(edge for edge in chosen.energy_edges if low <= edge <= high)
+        edges = tuple(sorted({low, high} | {edge for edge in chosen.energy_edges if low < edge < high}))
         content: dict[str, Any] = {"energy_gev": [low, high], "events": int(inside.sum()), "methods": {}}
         for method, values, cut in methods:
             known = trained["ranges"].get(name, {"methods": {}})["methods"].get(method) if trained else None
@@ -216,13 +226,8 @@ def compare(workdirs: list[Path], out: Path) -> dict[str, Any]:
                 else "limit only"
             )
             lines.append(f"| {range_name} | {name} | {describe(point) if point else 'no electrons'} | {text} |")
-    plots.rejection_against_energy(
-        merged["ranges"],
-        first["efficiency"],
-        "threshold set in each bin",
-        note_of(first),
-        out / "rejection_vs_energy",
-    )
+    title, energy_plot = "threshold set in each bin", out / "rejection_vs_energy"
+    plots.rejection_against_energy(merged["ranges"], first["efficiency"], title, note_of(first), energy_plot, False)
     write_json(out / "comparison.json", merged)
     (out / "comparison.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
@@ -258,9 +263,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workdir", type=Path, help="run folder")
-    what.add_argument("--compare", type=Path, nargs="+", metavar="WORKDIR", help="run folders or results (--out), the reference first")
+    what.add_argument(
+        "--compare", type=Path, nargs="+", metavar="WORKDIR", help="run folders or results (--out), the reference first"
+    )
     parser.add_argument("--electrons", default="", help="other files: paths, globs or folders, separated by commas")
     parser.add_argument("--protons", default="")
+    parser.add_argument("--files", default="", help="flight data, labelled by the cuts of the run's config")
     parser.add_argument("--out", type=Path, help="folder for the results (default: evaluation/ in the run folder)")
     arguments = parser.parse_args(argv)
     if arguments.compare:
@@ -268,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
             parser.error("--compare wants --out")
         compare(arguments.compare, arguments.out)
     else:
-        evaluate(arguments.workdir, arguments.electrons, arguments.protons, arguments.out)
+        evaluate(arguments.workdir, arguments.electrons, arguments.protons, arguments.files, arguments.out)
     return 0
 
 

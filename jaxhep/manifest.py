@@ -33,9 +33,24 @@ def read_manifest(folder: Path) -> dict:
         ) from None
 
 
-def fingerprint(path: Path) -> tuple[str, int, int]:
-    """Return path, size and modification time: what tells that a file has changed."""
-    if "://" in str(path):
-        return str(path), 0, 0
+def check_recipe(folder: Path, recipe: str) -> Path:
+    """Return the folder. Raises BadInput where it is no prepared data set, or one of another recipe."""
+    found = read_manifest(folder)["recipe"]
+    if found != recipe:
+        raise BadInput(f"{folder}: prepared by recipe {found}, wanted {recipe} (config.data.recipe)")
+    return folder
+
+
+def fingerprint(path: Path | str) -> tuple[str, int, int]:
+    """Return path, size and modification time: what tells that a file has changed (of a remote file, its name)."""
+    if isinstance(path, str):
+        return path, 0, 0
     found = path.stat()
     return str(path.resolve()), found.st_size, found.st_mtime_ns
+
+
+def check_apart(electrons: list, protons: list) -> None:
+    """Raise BadInput where a file is named for both classes."""
+    both = {fingerprint(path)[0] for path in electrons} & {fingerprint(path)[0] for path in protons}
+    if both:
+        raise BadInput(f"{min(both)}: named both as electrons and as protons")

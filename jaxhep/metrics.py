@@ -69,13 +69,14 @@ def _fraction(passed: np.ndarray, weights: np.ndarray, confidence: float) -> tup
     return value, *clopper_pearson(value * effective, effective, confidence)
 
 
-def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
+def auc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float | None:
     """Return the area under the ROC curve: the chance that an electron scores above a proton, ties counting half."""
-    electrons, protons = int(np.sum(labels == 1)), int(np.sum(labels == 0))
-    if not electrons or not protons:
+    values, place = np.unique(scores, return_inverse=True)
+    electrons, protons = (np.bincount(place, weights * (labels == label), minlength=len(values)) for label in (1, 0))
+    if not electrons.sum() > 0 or not protons.sum() > 0:
         return None
-    ranks = stats.rankdata(scores)
-    return float((ranks[labels == 1].sum() - electrons * (electrons + 1) / 2) / (electrons * protons))
+    below = np.cumsum(protons) - protons / 2
+    return float((electrons * below).sum() / (electrons.sum() * protons.sum()))
 
 
 def classification(
@@ -105,15 +106,13 @@ def classification(
         "trivial_accuracy": float(max(np.average(electron, weights=weights), np.average(~electron, weights=weights)))
         if len(labels)
         else None,
-        "auc": auc(scores, labels),
+        "auc": auc(scores, labels, weights),
         "efficiency": efficiency,
         "rejection": [],
         "rejection_vs_energy": [],
     }
-    if not electron.any():
-        return result
     wanted = sorted({*EFFICIENCIES, efficiency})
-    for value in wanted:
+    for value in wanted if electron.any() else ():
         threshold = threshold_at(scores[electron], weights[electron], value)
         result["rejection"].append(
             {"wanted_efficiency": value} | working_point(scores, labels, weights, threshold, "test", confidence)
@@ -122,6 +121,8 @@ def classification(
         if point["threshold_source"] == "test":
             moved = working_point(scores, labels, weights, point["threshold"], "training", confidence)
             result["rejection"].append({"wanted_efficiency": point["wanted_efficiency"]} | moved)
+    if not electron.any():
+        return result
     overall = threshold_at(scores[electron], weights[electron], efficiency)
     known = (
         {

@@ -24,6 +24,11 @@ class Parallel(NamedTuple):
     sharding: NamedSharding  # of a placed state, for restoring checkpoints
 
 
+def local_devices() -> list[jax.Device]:
+    """Return the devices of this host."""
+    return jax.local_devices()
+
+
 def choose_devices(kind: str, count: int, batch_size: int) -> list[jax.Device]:
     """Return the local devices to use (all for count 0).
 
@@ -31,7 +36,7 @@ def choose_devices(kind: str, count: int, batch_size: int) -> list[jax.Device]:
     """
     if kind not in KINDS:
         raise BadInput(f"config.parallel.kind is {kind!r}, wanted one of {', '.join(KINDS)}{nearest(kind, KINDS)}")
-    devices = jax.local_devices()
+    devices = local_devices()
     if count > len(devices):
         raise BadInput(f"config.parallel.devices is {count}, this host has {len(devices)} ({devices[0].platform})")
     devices = devices[: count or None]

@@ -126,9 +126,17 @@ def rejection_against_efficiency(methods: dict[str, dict[str, Any]], title: str,
 
 
 def rejection_against_energy(
-    ranges: dict[str, dict[str, Any]], efficiency: float, title: str, note: str, path: Path
+    ranges: dict[str, dict[str, Any]],
+    efficiency: float,
+    title: str,
+    note: str,
+    path: Path,
+    every_threshold: bool = True,
 ) -> list[Path]:
-    """Draw rejection against energy at one efficiency: threshold set per bin, and one threshold for each range."""
+    """Draw rejection against energy at one efficiency, the threshold set in each bin.
+
+    With `every_threshold` also, for the first method, with one threshold per range and with those from training.
+    """
     with plt.style.context(STYLE):
         figure, axes = _figure(note, title)
         names = list(dict.fromkeys(name for content in ranges.values() for name in content["methods"]))
@@ -146,11 +154,11 @@ def rejection_against_energy(
                     for point in content["methods"].get(name, {"rejection_vs_energy": []})["rejection_vs_energy"]
                     if point["threshold_source"] == source
                 ]
-                if points and (source == "bin" or len(names) == 1):
+                if points and (source == "bin" or (index == 0 and every_threshold)):
                     low, high = (np.array([point[key] for point in points]) for key in ("energy_low", "energy_high"))
                     # Geometric centres, moved a little apart so that intervals do not hide each other.
                     centre = np.sqrt(low * high) * 1.012 ** (2 * index + "osr^".find(marker))
-                    color = f"C{index if len(names) > 1 else 'osr^'.find(marker) % 3}"
+                    color = f"C{index}" if source == "bin" else f"C{len(names) + (source == 'training')}"
                     _points(
                         axes,
                         centre,

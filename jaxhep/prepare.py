@@ -2,8 +2,8 @@
 
     python -m jaxhep.prepare --config configs/cvt.py --electrons 'mc/el/*.root' --protons 'mc/pr/*.root'
 
-`train` does the same by itself; run it alone to prepare on a machine without accelerator. A killed run continues
-where it was; a finished one is found again by what went into it (files, cuts, labels) and reused.
+`train` does the same by itself; run it alone where there is no accelerator, and train with config.data.prepared.
+A killed run continues; a finished one is found again by what went into it (files, cuts, labels) and reused.
 """
 
 import argparse
@@ -23,9 +23,11 @@ from jaxhep.ams_ecal import features
 from jaxhep.ams_ecal.recipes import Recipe, all_to_test, find_recipe
 from jaxhep.config import load_config, set_field
 from jaxhep.errors import BadInput, one_line
-from jaxhep.manifest import check_splits, fingerprint
+from jaxhep.manifest import check_apart, check_recipe, check_splits, fingerprint
 
 FORMAT = 1  # of the prepared folder; raised when what is stored changes
+Source = tuple[Path | str, int | None]  # a file and its label, None where the labelling rule decides
+LABELS = {"electron": 1, "proton": 0}
 SCALE_EVENTS = 16_384  # training events from which the input's scale is computed
 
 
@@ -35,13 +37,15 @@ def prepare(config: Any, quiet: bool = False) -> Path:
     Raises BadInput for anything that cannot be read or leaves a class or split empty.
     """
     recipe = find_recipe(config.data.recipe)
+    if config.data.prepared:
+        return check_recipe(Path(config.data.prepared), config.data.recipe)
     sources = find_sources(config, recipe, quiet)
     folder = prepare_files(sources, config, recipe, Path(config.data.folder), quiet)
     check_splits(folder, recipe)
     return folder
 
 
-def find_sources(config: Any, recipe: Recipe, quiet: bool = False) -> list[tuple[Path, int | None]]:
+def find_sources(config: Any, recipe: Recipe, quiet: bool = False) -> list[Source]:
     """Return (file, label) pairs: the user's files, or the built-in simulation's where none are named."""
     data = config.data
     if recipe.label == "trd":
@@ -62,13 +66,11 @@ def find_sources(config: Any, recipe: Recipe, quiet: bool = False) -> list[tuple
             f"config.data.{missing} is empty: a class is missing, name files for both or for none (simulation)"
         )
     if data.electrons:
-        files = {species: root.expand(data[f"{species}s"], f"{species} files") for species in ("electron", "proton")}
-        both = set(files["electron"]) & set(files["proton"])
-        if both:
-            raise BadInput(f"{sorted(both)[0]}: named both as electrons and as protons")
-    else:
-        files = simulate.simulated_files(config, quiet)
-    return [(path, label) for species, label in (("electron", 1), ("proton", 0)) for path in files[species]]
+        named = {species: root.expand(data[f"{species}s"], f"{species} files") for species in ("electron", "proton")}
+        check_apart(named["electron"], named["proton"])
+        return [(path, label) for species, label in LABELS.items() for path in named[species]]
+    files = simulate.simulated_files(config, quiet)
+    return [(path, label) for species, label in LABELS.items() for path in files[species]]
 
 
 def prepare_files(sources, config: Any, recipe: Recipe, parent: Path, quiet: bool = False) -> Path:
@@ -100,11 +102,9 @@ def prepare_files(sources, config: Any, recipe: Recipe, parent: Path, quiet: boo
             return folder
         partial = parent / f"{name}.partial"
         if not partial.exists():
-            columns.check_disk(
-                parent,
-                features.expected_bytes(selection, [(trees[path], label) for path, label in sources if path in trees]),
-                quiet,
-            )
+            labelled = [(trees[path], label) for path, label in sources if path in trees]
+            # While a split is sorted, its records and its columns are both there.
+            columns.check_disk(parent, 1.7 * features.expected_bytes(selection, labelled), "prepared columns", quiet)
         began = time.perf_counter()
         progress = _fill_buckets(partial, selection, trees, sources, skipped, data.skip_bad, identity, quiet)
         _write_splits(partial, selection, entries, progress)
@@ -118,19 +118,15 @@ def prepare_files(sources, config: Any, recipe: Recipe, parent: Path, quiet: boo
             "labelling": identity["labelling"],
             "simulation": simulate.settings_of([path for path, _ in sources]),
             "cell_unit": data.cell_unit,
-            "cell_encoding": f"round({features.CODES_PER_UNIT} log(1 + E / MeV)), uint16",
+            "cell_encoding": features.ENCODING,
             "observers": list(selection.observers),
             "files": [
-                {"path": str(path), "label": label, "entries": progress["counts"][str(path)]}
-                for path, label in sources
-                if str(path) in progress["counts"]
+                {"path": str(p), "label": n, "entries": trees[p].entries}
+                for p, n in sources
+                if str(p) in progress["counts"]
             ],
-            "skipped_files": progress["skipped"],
-            "dropped": progress["dropped"],
-            "splits": progress["splits"],
-            "scaling": progress["scaling"],
             "content_hash": hashlib.sha256(json.dumps(progress["splits"], sort_keys=True).encode()).hexdigest(),
-        }
+        } | {name: progress[name] for name in ("skipped", "dropped", "splits", "scaling")}
         columns.write_json(partial / "manifest.json", manifest)
         (partial / "progress.json").unlink()
         os.replace(partial, folder)
@@ -139,12 +135,12 @@ def prepare_files(sources, config: Any, recipe: Recipe, parent: Path, quiet: boo
         print(f"prepared {kept} of {entries} events in {time.perf_counter() - began:.1f} s: {folder}")
         for reason, count in manifest["dropped"].items():
             print(f"  left out {count}: {reason}")
-        for path, reason in manifest["skipped_files"].items():
+        for path, reason in manifest["skipped"].items():
             print(f"  skipped {path}: {reason}")
     return folder
 
 
-def _open_all(sources, selection, tree_name: str, skip_bad: bool) -> tuple[dict[Path, root.Tree], dict[str, str]]:
+def _open_all(sources, selection, tree_name: str, skip_bad: bool) -> tuple[dict[Path | str, root.Tree], dict[str, str]]:
     """Open and check every file; return the trees by path and, where that was asked for, why others are skipped."""
     trees, skipped = {}, {}
     for path, _ in sources:
@@ -201,7 +197,9 @@ def _fill_buckets(
                     dropped[reason] = dropped.get(reason, 0) + count
                 bar.update(chunk.read)
                 # A file that may be skipped is all or nothing, so its middle is never a place to continue from.
-                if buckets.append(chunk.records, chunk.split) and chunk.settled and not skip_bad:
+                buckets.append(chunk.records, chunk.split)
+                if chunk.settled and not skip_bad:
+                    buckets.flush()
                     progress |= {
                         "file": index,
                         "entry": chunk.next_entry,
@@ -247,12 +245,21 @@ def _write_splits(partial: Path, selection, entries: int, progress: dict) -> Non
             path.unlink()
 
 
-def prepare_for_scoring(config: Any, electrons: str, protons: str, parent: Path, quiet: bool = False) -> Path:
-    """Return columns of other files with every event in the test split, whatever its energy."""
-    recipe = all_to_test(find_recipe(config.data.recipe))
-    files = [(path, 1) for path in root.expand(electrons, "electron files")] if electrons else []
-    files += [(path, 0) for path in root.expand(protons, "proton files")] if protons else []
-    return prepare_files(files, config, recipe, parent, quiet)
+def prepare_for_scoring(config: Any, named: dict[str, str], parent: Path, quiet: bool = False) -> Path:
+    """Return columns of other files with every event in the test split, whatever its energy.
+
+    `named` has the patterns of `electrons` and `protons`, or of `files` labelled by the config's cuts.
+    """
+    recipe = all_to_test(find_recipe(config.data.recipe), "trd" if named["files"] else "file")
+    if named["files"]:
+        sources: list[Source] = [(path, None) for path in root.expand(named["files"], "flight data")]
+    else:
+        found = {}
+        for species in LABELS:
+            found[species] = root.expand(named[f"{species}s"], f"{species} files") if named[f"{species}s"] else []
+        check_apart(found["electron"], found["proton"])
+        sources = [(path, label) for species, label in LABELS.items() for path in found[species]]
+    return prepare_files(sources, config, recipe, parent, quiet)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -60,6 +60,11 @@ def report(metrics: dict[str, Any], out: Path) -> None:
             print(
                 f"{name}, {method}: {content['events']} events, {accuracy}AUC {values['auc'] if values['auc'] is None else format(values['auc'], '.5f')}"
             )
+            point = at_efficiency(values, metrics["efficiency"])
+            if point and 0 < point["protons"] < 10_000:
+                print(
+                    f"  note: so few protons bound the rejection: {point['protons']} tested show none above about {point['protons'] // 3}"
+                )
             for source in ("test", "training"):
                 point = at_efficiency(values, metrics["efficiency"], source)
                 if point:

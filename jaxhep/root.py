@@ -25,23 +25,25 @@ CHUNK = 2_048  # entries whose cells are read at once: 10 MB, small enough for t
 class Tree(NamedTuple):
     """An open tree or RNTuple, checked for the branches that will be read."""
 
-    path: Path
+    path: Path | str
     name: str
     entries: int
     branches: tuple[str, ...]
     handle: Any
 
 
-def expand(patterns: str, what: str) -> list[Path]:
-    """Return the files that comma-separated paths, globs or folders name, sorted within each.
+def expand(patterns: str, what: str) -> list[Path | str]:
+    """Return the files that comma-separated paths, globs or folders name, sorted within each, none twice.
+
+    A remote file (`root://...`) stays the text that it is.
 
     Raises BadInput for a pattern that matches nothing and for a folder without ROOT files; `what` says in the
     message what the files were wanted for.
     """
-    files: list[Path] = []
+    files: list[Path | str] = []
     for pattern in (part.strip() for part in patterns.split(",") if part.strip()):
         if "://" in pattern:  # a remote file is opened as it is named
-            files.append(Path(pattern))
+            files.append(pattern)
             continue
         pattern = os.path.expanduser(pattern)
         if os.path.isdir(pattern):
@@ -60,10 +62,10 @@ def expand(patterns: str, what: str) -> list[Path]:
         files += found
     if not files:
         raise BadInput(f"no file named, wanted {what}")
-    return files
+    return list({str(path.resolve()) if isinstance(path, Path) else path: path for path in files}.values())
 
 
-def open_tree(path: Path, name: str) -> Tree:
+def open_tree(path: Path | str, name: str) -> Tree:
     """Open a tree. Raises BadInput where the file is missing, truncated, not ROOT, or has no such tree."""
     try:
         file = uproot.open(path)  # type: ignore[attr-defined]
@@ -71,7 +73,7 @@ def open_tree(path: Path, name: str) -> Tree:
         raise BadInput(f"{path}: no such file") from None
     except Exception as error:
         raise BadInput(f"{path}: not a readable ROOT file, truncated or damaged ({_first_line(error)})") from None
-    if path.is_file() and path.stat().st_size < file.file.fEND:
+    if isinstance(path, Path) and path.stat().st_size < file.file.fEND:
         raise BadInput(f"{path}: truncated, {path.stat().st_size} of {file.file.fEND} bytes are there")
     try:
         keys = file.keys(cycle=False)

@@ -18,11 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxhep import compiled, root
-from jaxhep.columns import write_json
+from jaxhep.ams_ecal.recipes import find_recipe
+from jaxhep.columns import check_disk, exclusive, write_json
 from jaxhep.config import load_config, plain, set_field
 from jaxhep.errors import BadInput, nearest, one_line
 
 EVENTS_PER_FILE = 262_144
+BYTES_PER_EVENT = 1_800  # in a ROOT file
 SPECIES = ("electron", "proton")
 NOT_PHYSICS = (
     "electrons",
@@ -39,6 +41,7 @@ def simulated_files(config: Any, quiet: bool = False) -> dict[str, list[Path]]:
     They lie in a folder named by a hash of everything that decides their content, so that two configs with the same
     simulation share them, and a killed run makes again only the file it was at.
     """
+    choose_energies(config)
     wanted = plain(config.simulation)
     folder_name = wanted.pop("folder")
     content = json.dumps(wanted | {"experiment": config.experiment, "format": 1}, sort_keys=True)
@@ -59,13 +62,38 @@ def write_files(config: Any, folder: Path, quiet: bool = False) -> dict[str, lis
             files[species].append(path)
             if not path.exists():
                 missing.append((species, first, min(EVENTS_PER_FILE, events - first), path))
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / ".lock"):
+        _note_settings(config, folder)
+        _write_missing(config, missing, folder, quiet)
+    return files
+
+
+def choose_energies(config: Any) -> None:
+    """Put the recipe's energies where the config leaves them open, (0, 0)."""
+    for species, energies in find_recipe(config.data.recipe).simulated.items():
+        if tuple(config.simulation[f"{species}_energy_gev"]) == (0.0, 0.0):
+            config.simulation[f"{species}_energy_gev"] = energies
+
+
+def _note_settings(config: Any, folder: Path) -> None:
+    """Write `simulation.json`. Raises BadInput where the folder holds events of other settings."""
+    note = folder / "simulation.json"
+    wanted = {name: value for name, value in plain(config.simulation).items() if name != "folder"}
+    if note.exists() and json.loads(note.read_text()) != wanted:
+        raise BadInput(f"{folder}: holds events of another simulation (simulation.json differs), name another folder")
+    write_json(note, wanted)
+
+
+def _write_missing(config: Any, missing: list[tuple[str, int, int, Path]], folder: Path, quiet: bool) -> None:
     if missing:
         compiled.keep()
+        check_disk(folder, BYTES_PER_EVENT * sum(events for _, _, events, _ in missing), "simulated events", True)
         settings = build_settings(config)
         began = time.perf_counter()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "simulation.json", plain(config.simulation))
         for species, first, events, path in missing:
+            if path.exists():  # made by another process while this one waited
+                continue
             bar = tqdm(
                 total=events,
                 unit=" events",
@@ -78,12 +106,11 @@ def write_files(config: Any, folder: Path, quiet: bool = False) -> dict[str, lis
         if not quiet:
             total = sum(events for _, _, events, _ in missing)
             print(f"simulated {total} events in {time.perf_counter() - began:.1f} s: {folder}")
-    return files
 
 
 def settings_of(files: list[Path]) -> dict[str, Any] | None:
     """Return the simulation's settings for files that it wrote, None for any others."""
-    notes = {path.parent / "simulation.json" for path in files}
+    notes = {Path(path).parent / "simulation.json" for path in files}
     if len(notes) != 1 or not (note := notes.pop()).is_file():
         return None
     return json.loads(note.read_text())
@@ -165,6 +192,7 @@ def main(argv: list[str] | None = None) -> int:
         except json.JSONDecodeError:
             value = text
         set_field(config, f"simulation.{name}", tuple(value) if isinstance(value, list) else value)
+    choose_energies(config)
     for species, files in write_files(config, Path(arguments.out)).items():
         print(f"{species}: {', '.join(map(str, files))}")
     return 0

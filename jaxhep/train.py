@@ -47,10 +47,7 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     # What can be wrong with the config is found before anything is simulated or read.
     check_same(workdir, config)
     devices = parallel.choose_devices(config.parallel.kind, config.parallel.devices, settings.batch_size)
-    if config.evaluate.batch_size % len(devices):
-        raise BadInput(
-            f"config.evaluate.batch_size {config.evaluate.batch_size} does not divide among {len(devices)} devices"
-        )
+    scoring_batch = -(-config.evaluate.batch_size // len(devices)) * len(devices)  # the last batch is padded anyway
     for name in ("batch_size", "epochs", "steps_per_dispatch"):
         if settings[name] < 1:
             raise BadInput(f"config.train.{name} is {settings[name]}, wanted at least 1")
@@ -102,6 +99,7 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     restored = checkpoints.restore_latest(like)
     state = run.place(jax.jit(make_state)()) if restored is None else restored
     first_step = int(state.step)
+    done = finished(state, settings) or first_step >= total_steps
     facts = log.provenance(
         data_hash=manifest["content_hash"],
         data_folder=str(folder),
@@ -119,7 +117,8 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
         continued_from=first_step if restored is not None else None,
         events_per_second=None,
     )
-    write_json(workdir / "provenance.json", facts)
+    if not done:  # what made the run stays on record when a finished one is only evaluated again
+        write_json(workdir / "provenance.json", facts)
     journal = log.Log(workdir, first_step)
     if not quiet:
         print(models.summary(plain_model, (1, *network.input_shape(config))))
@@ -131,9 +130,7 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
             + (f", continuing at step {first_step}" if restored is not None else "")
         )
         if protons < 10_000:
-            print(
-                f"note: so few protons bound the rejection: {protons} in training cannot show one far above {protons // 3}"
-            )
+            print(f"note: {protons} training protons bound the rejection that can be learnt")
 
     # The loop.
     stop = StopFlag()
@@ -149,7 +146,7 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     )
     counts = dispatches(step, batches.steps_per_epoch, total_steps, settings.steps_per_dispatch)
     try:
-        for batch in data.load(batches, step, counts) if not finished(state, settings) else ():
+        for batch in data.load(batches, step, counts) if not done else ():
             state, metrics = run.train(state, batch)
             if pending is not None:
                 check_finite(pending, step)  # read one dispatch late, so that the device never waits for the host
@@ -162,11 +159,12 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
                 if not quiet:
                     print(f"first step after {first_done[0] - began:.1f} s")
             epoch_ends = step % batches.steps_per_epoch == 0 or step == total_steps
-            if epoch_ends or stop.wanted or time.perf_counter() - saved_at > settings.checkpoint_seconds:
+            stopping = stop.wanted
+            if epoch_ends or stopping or time.perf_counter() - saved_at > settings.checkpoint_seconds:
                 check_finite(metrics, step)
                 if epoch_ends:
                     epoch = -(-step // batches.steps_per_epoch)
-                    sums = score_sums(run.evaluate, state, data.in_order(validation, config.evaluate.batch_size, names))
+                    sums = score_sums(run.evaluate, state, data.in_order(validation, scoring_batch, names))
                     validation_loss = sums["loss"] / sums["weight"]
                     numbers = {
                         "epoch": epoch,
@@ -189,7 +187,7 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
                     ) if not quiet else None
                 checkpoints.save(state, validation_loss if epoch_ends else float("inf"))
                 saved_at = time.perf_counter()
-            if stop.wanted:
+            if stopping:
                 checkpoints.wait()
                 print(f"SIGTERM: saved at step {step}; the same command continues", flush=True)
                 return SIGTERM_STATUS
@@ -199,9 +197,9 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
             facts["events_per_second"] = (
                 (step - first_done[1]) * settings.batch_size / (time.perf_counter() - first_done[0])
             )
-        facts["finished_at_step"] = step
-        facts["seconds"] = time.perf_counter() - began
-        write_json(workdir / "provenance.json", facts)
+        if not done:
+            facts |= {"finished_at_step": step, "seconds": time.perf_counter() - began}
+            write_json(workdir / "provenance.json", facts)
     finally:
         stop.restore()
         bar.close()

@@ -87,7 +87,7 @@ def test_bad_files_can_be_skipped_and_are_named(config, samples, tmp_path):
     config.data.skip_bad = True
     found = read_manifest(prepare.prepare(config, quiet=True))
     assert found["splits"] == good["splits"]
-    assert sorted(path.rsplit("/", 1)[1] for path in found["skipped_files"]) == ["b.root", "c.root"]
+    assert sorted(path.rsplit("/", 1)[1] for path in found["skipped"]) == ["b.root", "c.root"]
 
 
 def test_a_class_or_its_files_missing(config, samples):
@@ -110,6 +110,6 @@ def test_wrong_names_offer_the_nearest(config):
 
 def test_a_full_disk_is_refused_before_writing(config, monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
-    with pytest.raises(BadInput, match="GB needed for the columns"):
+    with pytest.raises(BadInput, match="GB needed for prepared columns"):
         prepare.prepare(config, quiet=True)
     assert list((tmp_path / "prepared").iterdir()) == []

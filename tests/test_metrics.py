@@ -88,6 +88,7 @@ def test_weights_count_as_repeated_events():
     one, two = metrics.at_efficiency(weighted, 0.9), metrics.at_efficiency(repeated, 0.9)
     assert one["proton_rejection"] == pytest.approx(two["proton_rejection"])
     assert one["low"] < two["low"]  # weights tell nothing that the events did not
+    assert weighted["auc"] == pytest.approx(repeated["auc"])
     assert weighted["accuracy"] == pytest.approx(repeated["accuracy"])
 
 
@@ -96,6 +97,13 @@ def test_empty_classes_and_ranges_are_reported_not_raised():
     assert (empty["events"], empty["auc"], empty["rejection"]) == (0, None, [])
     only = classify(np.ones(5), np.ones(5, int), np.full(5, 300.0))
     assert only["auc"] is None and only["rejection_vs_energy"] == []
+
+
+def test_protons_alone_are_scored_at_the_thresholds_of_training():
+    trained = classify(*sample(5000, 5000, seed=1))
+    scores, labels, energies = sample(0, 5000, seed=2)
+    point = metrics.at_efficiency(classify(scores, labels, energies, trained=trained), 0.9, "training")
+    assert point["proton_rejection"] == pytest.approx(metrics.at_efficiency(trained, 0.9)["proton_rejection"], rel=0.5)
 
 
 def test_ratio_of_rejections():

@@ -149,7 +149,7 @@ def test_flight_data_are_labelled_by_the_cuts(config, samples, tmp_path):
 
 def test_events_without_a_track_are_left_out_and_counted(config, tmp_path, samples):
     events = made_up_events(400, 1)
-    events["Trk_Ecal_Inci_X"][:30] = np.nan
+    events["Trk_Ecal_Inci_X"][:20], events["Trk_Ecal_Inci_Y"][20:30] = np.nan, -999
     config.data.update({"recipe": "mc_200_2000_track", "electrons": str(write_events(tmp_path / "a.root", events))})
     manifest = read_manifest(prepare.prepare(config, quiet=True))
     inside = (events["en3d"][:30] >= 200) & (events["en3d"][:30] <= 2000)

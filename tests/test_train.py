@@ -24,9 +24,8 @@ def stop_after(monkeypatch, steps):
 
         @property
         def wanted(self):
-            # Asked twice a step: whether to save, and whether to leave.
             self.checks += 1
-            return self.checks > 2 * (steps - 1)
+            return self.checks >= steps
 
         def restore(self):
             pass
@@ -134,8 +133,10 @@ def test_training_stops_early_without_improvement(tmp_path, simulated):
     assert run("mlp", tmp_path, simulated, "train.epochs=30", "train.patience=2", "train.learning_rate=0.0") == 0
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert len(lines) == 3
+    facts = (tmp_path / "provenance.json").read_text()
     assert run("mlp", tmp_path, simulated, "train.epochs=30", "train.patience=2", "train.learning_rate=0.0") == 0
     assert (tmp_path / "log.jsonl").read_text().splitlines() == lines  # stopped is stopped
+    assert (tmp_path / "provenance.json").read_text() == facts
 
 
 def test_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path, simulated, capsys):
@@ -205,6 +206,31 @@ def test_real_input_from_another_simulation(tmp_path, simulated, shared, capsys)
     assert (out / "rejection_vs_efficiency_0.2-1_TeV.pdf").stat().st_size > 5000
 
 
+def test_reference_scores_in_the_files_are_methods_beside_the_network(tmp_path, simulated):
+    for species, sign in (("electron", 1), ("proton", -1)):
+        events = made_up_events(400, 3, species)
+        generator = np.random.default_rng(0)
+        events["ecal3dbdt"] = generator.normal(sign, 1, 400).astype(np.float32)
+        events["EcalEMlhd"] = generator.normal(4 - sign, 1, (400, 1)).astype(np.float32)
+        events["EcalEMlhd"][:5] = np.nan  # no likelihood: cannot be selected by it
+        write_events(tmp_path / f"{species}.root", events)
+    files = (f"data.electrons={tmp_path}/electron.root", f"data.protons={tmp_path}/proton.root", "train.epochs=1")
+    assert run("mlp", tmp_path / "run", simulated, *files, "data.limit.test=0") == 0
+    metrics = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    methods = metrics["ranges"]["0.2-1 TeV"]["methods"]
+    assert list(methods) == ["mlp", "AMS BDT", "AMS likelihood"]
+    assert methods["AMS BDT"]["auc"] == pytest.approx(0.92, abs=0.05)
+    assert methods["AMS likelihood"]["auc"] == pytest.approx(0.92, abs=0.05)
+
+
+def test_prepared_columns_are_enough(tmp_path, simulated, samples):
+    files = (f"data.electrons={samples}/el.root", f"data.protons={samples}/pr.root", "train.epochs=1")
+    assert run("mlp", tmp_path / "one", simulated, *files) == 0
+    folder = json.loads((tmp_path / "one" / "provenance.json").read_text())["data_folder"]
+    assert run("mlp", tmp_path / "two", simulated, f"data.prepared={folder}", "train.epochs=1") == 0
+    assert digests_of(tmp_path / "one", 8) == digests_of(tmp_path / "two", 8)
+
+
 def test_runs_are_compared(tmp_path, simulated, capsys):
     for name in ("mlp", "cnn"):
         assert run(name, tmp_path / name, simulated, "train.epochs=1") == 0
@@ -217,6 +243,17 @@ def test_runs_are_compared(tmp_path, simulated, capsys):
         assert content["ratio_to_reference"]["mlp"]["ratio"] in (1.0, None)
     assert "| 0.2-1 TeV | cnn |" in (tmp_path / "cmp" / "comparison.md").read_text()
     assert (tmp_path / "cmp" / "rejection_vs_energy.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["mc_200_600", "flight_50_70"])
+def test_every_recipe_can_be_simulated(recipe, tmp_path, simulated):
+    sizes = ("simulation.electrons=512", "simulation.protons=3072", f"data.recipe={recipe}", "train.epochs=1")
+    assert run("mlp", tmp_path / "run", simulated, *sizes, "data.limit.train=10", "data.limit.test=0") == 0
+    metrics = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    (content,) = metrics["ranges"].values()
+    assert content["events"] > 50
+    assert content["methods"]["mlp"]["rejection_vs_energy"]
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ OBSERVERS = (
     "EcalEMlhd",
     "weight",
 )  # kept where every file has them: reference scores, event weights
+ENCODING = f"round({CODES_PER_UNIT} log(1 + E / MeV)), uint16"
 SPLITS = ("train", "validation", "test")
 
 
@@ -108,15 +109,18 @@ def read_records(tree: root.Tree, label: int | None, selection: Selection, start
     `label` is 1 for electrons, 0 for protons, None where the labelling rule decides. Raises BadInput for NaN or
     negative energies and for cells whose sum does not fit `en3d` in the stated unit.
     """
-    names = list(dict.fromkeys(_scalar_branches(selection)))
+    # The identity of an event comes from its own file alone: what other files hold must not move it between splits.
+    identity = tuple(name for name in ("run", "event") if {"run", "event"} <= set(tree.branches))
+    identity = identity or tuple(name for name in ("en3d", "mom") if name in tree.branches)
+    names = list(dict.fromkeys([*_scalar_branches(selection), *identity]))
     checked_unit = False
     for first in range(start, tree.entries, root.SUPERCHUNK):
         last = min(first + root.SUPERCHUNK, tree.entries)
         scalars = root.read_scalars(tree, names, first, last)
-        for name in {"en3d", "mom"} & set(names):
+        for name in {"en3d", selection.recipe.energy}:
             _check_energies(tree, name, scalars[name], first)
         kept, labels, split, dropped = _select(selection, scalars, label)
-        keys = _keys(selection, scalars, labels)
+        keys = _keys(identity, scalars, labels)
         split = _split(selection.recipe, split, keys)
         for begin, cells in root.read_cells(tree, CELL_BRANCH, SHAPE[0] * SHAPE[1], first, last):
             inside = slice(begin - first, begin - first + len(cells))
@@ -214,14 +218,15 @@ def _select(selection: Selection, scalars: dict[str, np.ndarray], label: int | N
         labels = np.full(len(energy), label, np.uint8)
     if recipe.track:
         tracked = np.all([np.isfinite(scalars[name]) for name in TRACK_BRANCHES], axis=0)
+        # Beyond two metres lies no calorimeter, but the numbers that stand for "none" (-999, -9999).
+        tracked &= np.all([np.abs(scalars[name]) < 200 for name in TRACK_BRANCHES[:2]], axis=0)
         dropped["no track"] = int(np.sum(kept & ~tracked))
         kept &= tracked
     return kept, labels, band, {reason: count for reason, count in dropped.items() if count}
 
 
-def _keys(selection: Selection, scalars: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+def _keys(names: tuple[str, ...], scalars: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
     """Return a 64-bit hash of label and event identity: run and event, or the energies' bits where there are none."""
-    names = ("run", "event") if selection.identified else ("en3d", *(["mom"] if selection.generated else []))
     key = labels.astype(np.uint64)
     for name in names:
         values = scalars[name]
@@ -275,7 +280,7 @@ def _check_energies(tree: root.Tree, name: str, values: np.ndarray, first: int) 
         )
 
 
-def _check_unit(path: Path, codes: np.ndarray, en3d: np.ndarray, unit: str) -> None:
+def _check_unit(path: Path | str, codes: np.ndarray, en3d: np.ndarray, unit: str) -> None:
     """Raise BadInput where the summed cells and the reconstructed energy differ by more than a factor of three."""
     wanted = en3d > 1.0
     if not wanted.any():

@@ -50,9 +50,7 @@ def find_sources(config: Any, recipe: Recipe, quiet: bool = False) -> list[Sourc
     data = config.data
     if recipe.label == "trd":
         if data.electrons or data.protons:
-            raise BadInput(
-                f"recipe {data.recipe!r} labels one sample itself: use --config.data.files, not electrons and protons"
-            )
+            raise BadInput(f"recipe {data.recipe!r} labels one sample itself: use config.data.files, not two samples")
         if data.files:
             return [(path, None) for path in root.expand(data.files, "flight data")]
         return [(path, None) for paths in simulate.simulated_files(config, quiet).values() for path in paths]
@@ -62,9 +60,7 @@ def find_sources(config: Any, recipe: Recipe, quiet: bool = False) -> list[Sourc
         )
     if bool(data.electrons) != bool(data.protons):
         missing = "protons" if data.electrons else "electrons"
-        raise BadInput(
-            f"config.data.{missing} is empty: a class is missing, name files for both or for none (simulation)"
-        )
+        raise BadInput(f"config.data.{missing} is empty: a class is missing, name both or neither (simulation)")
     if data.electrons:
         named = {species: root.expand(data[f"{species}s"], f"{species} files") for species in ("electron", "proton")}
         check_apart(named["electron"], named["proton"])

@@ -66,7 +66,7 @@ def find_recipe(name: str) -> Recipe:
 
 def all_to_test(recipe: Recipe, label: str = "file") -> Recipe:
     """Return the recipe that keeps every event whatever its energy, all in the test split: for scoring files."""
-    everything = Band(float("-inf"), float("inf"), {"test": 1.0})
+    everything = Band(0.0, 1e12, {"test": 1.0})  # GeV; finite, as it is written to JSON
     return recipe._replace(
         description=f"every event, scored; ranges of: {recipe.description}", bands=(everything,), label=label
     )

@@ -7,6 +7,7 @@ real data. Settings are those of `config.simulation`; the same settings and seed
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import sys
@@ -41,7 +42,7 @@ def simulated_files(config: Any, quiet: bool = False) -> dict[str, list[Path]]:
     They lie in a folder named by a hash of everything that decides their content, so that two configs with the same
     simulation share them, and a killed run makes again only the file it was at.
     """
-    choose_energies(config)
+    config = with_energies(config)
     wanted = plain(config.simulation)
     folder_name = wanted.pop("folder")
     content = json.dumps(wanted | {"experiment": config.experiment, "format": 1}, sort_keys=True)
@@ -69,11 +70,13 @@ def write_files(config: Any, folder: Path, quiet: bool = False) -> dict[str, lis
     return files
 
 
-def choose_energies(config: Any) -> None:
-    """Put the recipe's energies where the config leaves them open, (0, 0)."""
+def with_energies(config: Any) -> Any:
+    """Return a copy of the config with the recipe's energies where it leaves them open, (0, 0)."""
+    config = copy.deepcopy(config)
     for species, energies in find_recipe(config.data.recipe).simulated.items():
         if tuple(config.simulation[f"{species}_energy_gev"]) == (0.0, 0.0):
             config.simulation[f"{species}_energy_gev"] = energies
+    return config
 
 
 def _note_settings(config: Any, folder: Path) -> None:
@@ -192,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
         except json.JSONDecodeError:
             value = text
         set_field(config, f"simulation.{name}", tuple(value) if isinstance(value, list) else value)
-    choose_energies(config)
+    config = with_energies(config)
     for species, files in write_files(config, Path(arguments.out)).items():
         print(f"{species}: {', '.join(map(str, files))}")
     return 0

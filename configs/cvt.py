@@ -2,7 +2,9 @@
 
     python -m jaxhep.train --config configs/cvt.py
 
-RESULT
+Measured on two shared CPU cores (jax 0.10.2): 449 s from nothing, simulation and compilation included;
+accuracy 0.88 at 0.2-1 TeV (the trivial classifier: 0.52), AUC 0.946, rejection 8 (5 to 14) at 90 % electron efficiency, on
+175 test events: so few protons bound the rejection. No GPU was measured.
 """
 
 from configs.ams_ecal import base

@@ -6,7 +6,8 @@ How wide the published window is, and whether it crops or masks, is not known. H
 around the track in each layer, which makes it three times faster than the CvT on full rows;
 --config.inputs.window_mode=mask keeps all 72 cells and sets those outside the window to zero.
 
-RESULT
+Measured on two shared CPU cores (jax 0.10.2): 211 s with the simulation; accuracy 0.91 at 0.2-1 TeV (trivial: 0.50), AUC 0.983,
+rejection 18 (11 to 31) at 90 % electron efficiency, on 573 test events.
 """
 
 from configs import cvt

@@ -6,18 +6,11 @@ Measured on two shared CPU cores (jax 0.10.2): 241 s after another run had simul
 0.507), AUC 0.9999, rejection above 480 at 90 % electron efficiency: none of 1,435 test protons passes.
 """
 
-from configs.ams_ecal import base
+from configs import resnet10
 
 
 def get_config(variant: str = ""):
     """Return the configuration: laptop size, `smoke` (seconds, for tests) or `paper` (published recipe)."""
-    config = base(variant)
+    config = resnet10.get_config(variant)
     config.model.name = "resnet18"
-    if variant == "":
-        config.data.limit.update({"train": 2500, "validation": 500, "test": 2000})
-        config.train.update(
-            {"batch_size": 64, "epochs": 6, "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 50}
-        )
-    if variant == "smoke":
-        config.model.settings.width = 4
     return config

@@ -19,13 +19,13 @@ from pathlib import Path
 import uproot
 
 from jaxhep import log, prepare, simulate
-from jaxhep.ams_ecal import features
-from jaxhep.ams_ecal.recipes import all_to_test, find_recipe
+from jaxhep.ams_ecal import features, samples
 from jaxhep.config import load_config
 from jaxhep.errors import one_line
+from jaxhep.manifest import Source
 
 
-def decode(files: list[Path], branches: list[str]) -> int:
+def decode(files: list[Path | str], branches: list[str]) -> int:
     """Read the branches with uproot alone; return the number of events."""
     events = 0
     for path in files:
@@ -54,9 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(arguments.config)
     config.simulation.update({"electrons": arguments.electrons, "protons": arguments.protons})
     files = simulate.simulated_files(config)
-    sources = [(path, label) for species, label in (("electron", 1), ("proton", 0)) for path in files[species]]
-    recipe = find_recipe(config.data.recipe)
-    recipe = all_to_test(recipe) if arguments.every_event else recipe
+    sources: list[Source] = [
+        (path, label) for species, label in (("electron", 1), ("proton", 0)) for path in files[species]
+    ]
+    selection = samples.build_selection(config)
+    if arguments.every_event:
+        selection = samples.scoring_selection(config, {"files": ""})
     branches = [features.CELL_BRANCH, "en3d", "mom", "run", "event", "weight"]
     place = Path(tempfile.mkdtemp(prefix="jaxhep-prepare-"))
     rates: dict[str, list[float]] = {"decode": [], "prepare": [], "decode_per_core": [], "prepare_per_core": []}
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         for repeat in range(arguments.repeats + 1):  # the first is a warm-up
             for name, call in {
                 "decode": lambda: decode([path for path, _ in sources], branches),
-                "prepare": lambda: prepare.prepare_files(sources, config, recipe, place, quiet=True),
+                "prepare": lambda: prepare.prepare_files(sources, config, selection, place, quiet=True),
             }.items():
                 wall, processor, _ = timed(call)
                 if repeat:

@@ -1,22 +1,24 @@
-"""Speed of the built-in AMS ECAL simulation: events per second and species, without writing files.
+"""Speed of the built-in simulations: events per second and species, without writing files.
 
-python -m benchmarks.simulation --events 20000 --repeats 5 [--out results.jsonl]
+python -m benchmarks.simulation [--experiment alpha_g] --events 20000 --repeats 5 [--out results.jsonl]
 """
 
 import argparse
 import datetime
+import importlib
 import json
 import os
 import platform
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from jaxhep.ams_ecal.simulation import SPECIES, iterate
+EXPERIMENTS = ("ams_ecal", "alpha_g")
 
 
 def commit() -> str | None:
@@ -34,7 +36,7 @@ def commit() -> str | None:
     return answer.stdout.strip()
 
 
-def measure(species: str, events: int, repeats: int) -> dict[str, float]:
+def measure(iterate: Callable, species: str, events: int, repeats: int) -> dict[str, float]:
     """Return the seconds until the first event (compilation) and the median events/s, wall and process time."""
     started = time.perf_counter()
     next(iterate(species, 1, seed=0))
@@ -56,12 +58,14 @@ def measure(species: str, events: int, repeats: int) -> dict[str, float]:
 def main() -> None:
     """Measure, print, and with --out append one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--experiment", choices=EXPERIMENTS, default="ams_ecal", help="whose simulation is timed")
     parser.add_argument("--events", type=int, default=20000, help="events per repeat and species")
     parser.add_argument("--repeats", type=int, default=5, help="the median of these is quoted")
     parser.add_argument("--out", type=Path, help="file to which the result is appended as a JSON line")
     arguments = parser.parse_args()
+    simulation = importlib.import_module(f"jaxhep.{arguments.experiment}.simulation")
     result = {
-        "benchmark": "ams_ecal_simulation",
+        "benchmark": f"{arguments.experiment}_simulation",
         "events": arguments.events,
         "repeats": arguments.repeats,
         "device": jax.devices()[0].device_kind,
@@ -70,7 +74,10 @@ def main() -> None:
         "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
-        **{species: measure(species, arguments.events, arguments.repeats) for species in SPECIES},
+        **{
+            species: measure(simulation.iterate, species, arguments.events, arguments.repeats)
+            for species in simulation.SPECIES
+        },
     }
     print(json.dumps(result, indent=2))
     if arguments.out:

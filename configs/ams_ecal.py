@@ -2,16 +2,12 @@
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("", "smoke", "paper")
+from configs.common import start
 
 
 def base(variant: str = "") -> ConfigDict:
     """Return the configuration that all calorimeter networks start from, at the size of the variant."""
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant {variant!r}, wanted smoke, paper or none")
-    config = ConfigDict()
-    config.experiment = "ams_ecal"
-    config.seed = 0  # initial parameters, order of the data, dropout
+    config = start("ams_ecal", variant)
 
     config.data = data = ConfigDict()
     data.recipe = "mc_200_2000"  # data set: mc_200_600, mc_200_2000, mc_200_2000_track, flight_50_70
@@ -46,38 +42,12 @@ def base(variant: str = "") -> ConfigDict:
     inputs.window = 0  # cells kept in each layer around the track (odd); 0: all 72
     inputs.window_mode = "crop"  # "crop" to the window, or "mask" the cells outside it
 
-    config.model = model = ConfigDict()
-    model.name = "cvt"  # mlp, cnn, resnet10, resnet18, cvt
-    model.dtype = "float32"  # of the computation: float32 or bfloat16; parameters are float32
-    model.settings = ConfigDict()  # arguments of the network
+    config.model.name = "cvt"  # mlp, cnn, resnet10, resnet18, cvt
 
-    config.train = train = ConfigDict()
-    train.batch_size = 128
-    train.epochs = 20  # at most
-    train.max_steps = 0  # at most; 0: epochs decide
-    train.learning_rate = 1e-4
-    train.schedule = "constant"  # "constant", "cosine" to zero over all epochs, or "plateau"
-    train.warmup_steps = 0  # linear rise at the start
-    train.plateau_patience = 5  # epochs without improvement before the plateau schedule acts
-    train.plateau_factor = 0.5  # what it multiplies the learning rate with
-    train.clip_norm = 0.0  # largest global gradient norm; 0: no clipping
-    train.weight_decay = 0.0  # decoupled (AdamW)
-    train.average_decay = 0.0  # of the exponential moving average of the parameters that is scored; 0: none
-    train.patience = 20  # epochs without improvement before training stops
-    train.tolerance = 1e-5  # smallest fall of the validation loss that counts as improvement
-    train.electron_weight = 0.0  # of an electron in the loss; 0: protons / electrons of the training split
-    train.order = "random"  # "random" over the split, or "block": 256 events at a time, for cold or remote disks
-    train.steps_per_dispatch = 1  # steps compiled into one call: launches cost less for small networks
-    train.checkpoint_seconds = 600.0  # between checkpoints inside an epoch
+    config.train.electron_weight = 0.0  # of an electron in the loss; 0: protons / electrons of the training split
 
-    config.parallel = parallel = ConfigDict()
-    parallel.kind = "jit"  # "jit" over a device mesh, or "pmap"
-    parallel.devices = 0  # local devices to use; 0: all
-
-    config.evaluate = evaluate = ConfigDict()
-    evaluate.batch_size = 256
+    train, evaluate = config.train, config.evaluate
     evaluate.efficiency = 0.9  # electron efficiency at which rejection is quoted
-    evaluate.confidence = 0.95  # of intervals and limits
     evaluate.energy_edges = (200.0, 300.0, 450.0, 700.0, 1000.0, 1400.0, 2000.0)  # GeV
     evaluate.weighted = False  # count events by their simulation weight
 

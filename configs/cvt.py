@@ -2,7 +2,7 @@
 
     python -m jaxhep.train --config configs/cvt.py
 
-Measured on two shared CPU cores (jax 0.10.2): 449 s from nothing, simulation and compilation included;
+Measured on two shared CPU cores (jax 0.10.2): 367 s from nothing, simulation and compilation included;
 accuracy 0.88 at 0.2-1 TeV (the trivial classifier: 0.52), AUC 0.946, rejection 8 (5 to 14) at 90 % electron efficiency, on
 175 test events: so few protons bound the rejection. No GPU was measured.
 """
@@ -17,7 +17,6 @@ def laptop_size(config) -> None:
         {"batch_size": 16, "epochs": 2, "learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 10}
     )
     config.train.clip_norm = 1.0
-    config.model.settings.attention_chunk = 4  # events whose attention is in memory at a time
     config.evaluate.batch_size = 50
 
 

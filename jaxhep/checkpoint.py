@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxhep.errors import BadInput
-from jaxhep.steps import State
+from jaxhep.steps import State, step_of
 
 
 def _finite_loss(metrics: dict[str, float]) -> float:
@@ -51,7 +51,7 @@ class Checkpoints:
 
     def save(self, state: State, validation_loss: float) -> None:
         """Save in the background; `validation_loss` is infinite inside an epoch, so that it is never the best."""
-        step = int(state.step)
+        step = step_of(state)
         if step in self._damaged:
             self._manager.delete(step)  # the run has come to it again
             self._damaged.remove(step)
@@ -77,7 +77,7 @@ class Checkpoints:
         state = self._first_whole(([best] if best is not None else []) + others, like)
         if state is None:
             raise BadInput(f"{self._manager.directory}: no checkpoint to evaluate; has this run been trained?")
-        return state, int(state.step)
+        return state, step_of(state)
 
     def wait(self) -> None:
         """Return when everything is on disk; a full disk shows here. Raises OSError."""

@@ -17,6 +17,7 @@ FREE = (
     "train.checkpoint_seconds",
     "parallel",
     "evaluate",
+    "ensemble.group",
     "data.folder",
     "simulation.folder",
 )
@@ -63,6 +64,37 @@ def set_field(config: Any, name: str, value: Any) -> None:
     section[last] = value
 
 
+def assign(config: Any, assignment: str, section: str = "") -> None:
+    """Set a field from text, NAME=VALUE with a JSON value or plain text, the name within a section if one is given.
+
+    Raises BadInput for a name that is not there or a value of another type.
+    """
+    name, equals, text = assignment.partition("=")
+    if not equals:
+        raise BadInput(f"{assignment!r}: wanted NAME=VALUE")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    value = tuple(value) if isinstance(value, list) else value
+    try:
+        set_field(config, f"{section}.{name}" if section else name, value)
+    except (TypeError, KeyError) as error:
+        raise BadInput(f"{assignment!r}: {' '.join(str(error).split())}") from None
+
+
+def settings_from(config: Any, known: tuple[str, ...], beside: tuple[str, ...]) -> dict[str, Any]:
+    """Return the fields of `config.simulation` that are settings of the simulation: all but those named `beside`.
+
+    Raises BadInput for one that the simulation does not have.
+    """
+    fields = {name: value for name, value in config.simulation.items() if name not in beside}
+    for name in fields:
+        if name not in known:
+            raise BadInput(f"config.simulation.{name}: no such setting{nearest(name, known)}")
+    return fields
+
+
 def plain(config: Any) -> dict:
     """Return a configuration as nested dicts of JSON values, tuples as lists."""
     return json.loads(config.to_json_best_effort())
@@ -79,6 +111,12 @@ def from_plain(content: dict) -> Any:
     return ConfigDict(revive(content)).lock()
 
 
+def method_name(config: Any) -> str:
+    """Return what plots and metrics call the trained network, or the ensemble of them."""
+    members = config.ensemble.members
+    return config.model.name if members == 1 else f"{config.model.name} ensemble of {members}"
+
+
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
     """Return nested dicts as one dict with dotted names."""
     flat: dict[str, Any] = {}
@@ -91,14 +129,19 @@ def check_same(workdir: Path, config: Any) -> None:
     """Raise BadInput where the run folder was made by another configuration, naming what differs."""
     path = workdir / "config.json"
     if not path.exists():
+        if any(workdir.glob("checkpoints/step_*")):
+            raise BadInput(
+                f"{workdir}: holds checkpoints but no config.json, nobody knows of what; name another --workdir"
+            )
         return
     try:
         found = flatten(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError) as error:
         raise BadInput(f"{path}: not readable ({type(error).__name__}), name another --workdir") from None
     wanted = flatten(plain(config))
-    # A cosine ends with the last epoch: more epochs make it another schedule.
-    free_fields = [name for name in FREE if name != "train.epochs" or config.train.schedule != "cosine"]
+    # A cosine ends with the last step: more of them make it another schedule.
+    ends = ("train.epochs", "train.max_steps") if config.train.schedule == "cosine" else ()
+    free_fields = [name for name in FREE if name not in ends]
     differing = [
         f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
         for name in sorted(found.keys() | wanted.keys())

@@ -1,7 +1,7 @@
 """Columns -> batches. A batch is a pure function of (seed, step), so the step is the only cursor.
 
 No loader state exists to be saved or to disagree: a restart begins at the state's step, on any number of devices.
-Grain runs over step numbers, and one element gathers a whole batch, which is 20 to 30 times the events per second
+Grain runs over dispatches, and one element gathers all batches of one, which is 20 to 30 times the events per second
 of one record per event; one thread prefetches, and there are no worker processes.
 """
 
@@ -41,12 +41,10 @@ class Split:
         return np.asarray(self.columns[name][self.events])
 
     def gather(self, positions: np.ndarray, names: tuple[str, ...]) -> Columns:
-        """Return the named columns of the events at these positions, in their order."""
+        """Return the named columns of the events at these positions (...), each (..., *shape of the column)."""
         events = self.events[positions]
-        # Ascending reads are kinder to a disk; for a batch in memory they cost nothing.
-        order = np.argsort(events, kind="stable")
-        back = np.argsort(order, kind="stable")
-        return {name: self.columns[name][events[order]][back] for name in names}
+        # Straight into an array of its own: sorting the reads first costs two copies more than it saves.
+        return {name: np.asarray(np.take(self.columns[name], events, axis=0)) for name in names}
 
 
 class Batches:
@@ -68,17 +66,22 @@ class Batches:
         self.steps_per_epoch = len(split) // batch_size
         self._epoch, self._permutation = -1, np.zeros(0, np.int64)
 
-    def __len__(self) -> int:
-        return 2**40
-
     def __repr__(self) -> str:
         return f"Batches({len(self.split)} events, batch {self.batch_size}, seed {self.seed}, {self.order})"
 
     def __getitem__(self, step: int) -> Columns:
+        return {name: values[0] for name, values in self.dispatch(step, 1).items()}
+
+    def dispatch(self, step: int, count: int) -> Columns:
+        """Return the batches of `count` steps from this one, stacked (K, B, ...)."""
+        return self.split.gather(np.stack([self.order_of(step + number) for number in range(count)]), self.names)
+
+    def order_of(self, step: int) -> np.ndarray:
+        """Return the positions (B,) in the split of the events of this step."""
         epoch, position = divmod(int(step), self.steps_per_epoch)
         # Taken once into a local: another thread may be at the next epoch already.
         permutation = self._permutation if epoch == self._epoch else self._permute(epoch)
-        return self.split.gather(permutation[position * self.batch_size : (position + 1) * self.batch_size], self.names)
+        return permutation[position * self.batch_size : (position + 1) * self.batch_size]
 
     def _permute(self, epoch: int) -> np.ndarray:
         events = len(self.split)
@@ -93,16 +96,84 @@ class Batches:
         return permutation
 
 
-def load(batches: Batches, start: int, counts: Iterator[int]) -> Iterator[Columns]:
-    """Yield batches from step `start` on, stacked (K, B, ...) for each K of `counts`, gathered one dispatch ahead."""
+class Members:
+    """The batches of N ensemble members on one split: element `step` is those of each member, stacked (N, B, ...)."""
+
+    def __init__(self, members: list[Batches]):
+        self.members = members
+        self.steps_per_epoch = members[0].steps_per_epoch
+
+    def __repr__(self) -> str:
+        return f"Members({self.members})"
+
+    def __getitem__(self, step: int) -> Columns:
+        return {name: values[0] for name, values in self.dispatch(step, 1).items()}
+
+    def dispatch(self, step: int, count: int) -> Columns:
+        """Return the batches of `count` steps from this one, stacked (K, N, B, ...)."""
+        first = self.members[0]
+        return first.split.gather(np.stack([self.order_of(step + number) for number in range(count)]), first.names)
+
+    def order_of(self, step: int) -> np.ndarray:
+        """Return the positions (N, B) in the split of the events of this step."""
+        return np.stack([batches.order_of(step) for batches in self.members])
+
+
+class Orders:
+    """{"order": positions in the split} of those batches, for columns that are on the device."""
+
+    def __init__(self, batches: Batches | Members):
+        self.batches, self.steps_per_epoch = batches, batches.steps_per_epoch
+
+    def __repr__(self) -> str:
+        return f"Orders({self.batches})"
+
+    def __getitem__(self, step: int) -> Columns:
+        return {name: values[0] for name, values in self.dispatch(step, 1).items()}
+
+    def dispatch(self, step: int, count: int) -> Columns:
+        """Return the orders (K, B), or (K, N, B) of members, of `count` steps from this one."""
+        return {"order": np.stack([self.batches.order_of(step + number) for number in range(count)]).astype(np.int32)}
+
+
+class Dispatches:
+    """The dispatches from step `start` to step `stop`: `most` steps each, fewer where an epoch or the run ends."""
+
+    def __init__(self, batches: Batches | Members | Orders, start: int, stop: int, most: int):
+        self.batches, self.start, self.stop, self.most = batches, start, stop, most
+        self.epoch = batches.steps_per_epoch
+        self.first_end = min((start // self.epoch + 1) * self.epoch, stop)  # of the epoch that the start is in
+        self.in_first, self.in_epoch = -(-(self.first_end - start) // most), -(-self.epoch // most)
+
+    def __len__(self) -> int:
+        epochs, rest = divmod(max(self.stop - self.first_end, 0), self.epoch)
+        return max(self.in_first, 0) + epochs * self.in_epoch + -(-rest // self.most)
+
+    def __repr__(self) -> str:
+        return f"Dispatches({self.batches}, {self.start} to {self.stop} by {self.most})"
+
+    def steps(self, number: int) -> tuple[int, int]:
+        """Return the first step of dispatch `number` and how many steps it has."""
+        if number < self.in_first:
+            begin, end = self.start + number * self.most, self.first_end
+        else:
+            epoch, place = divmod(number - self.in_first, self.in_epoch)
+            begin, end = (self.first_end + epoch * self.epoch + steps for steps in (place * self.most, self.epoch))
+        return begin, min(self.most, end - begin, self.stop - begin)
+
+    def __getitem__(self, number: int) -> Columns:
+        return self.batches.dispatch(*self.steps(int(number)))
+
+
+def load(batches: Batches | Members | Orders, start: int, stop: int, most: int = 1) -> Iterator[Columns]:
+    """Yield what each dispatch from step `start` to `stop` takes, stacked (K, ...) with K up to `most`, one ahead."""
     import grain  # imports JAX: late, so that preparing data does not
 
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-    iterator = iter(grain.MapDataset.source(batches)[start:].to_iter_dataset(options))  # type: ignore[arg-type]
+    dispatches = Dispatches(batches, start, stop, most)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    iterator = iter(grain.MapDataset.source(dispatches).to_iter_dataset(options)) if len(dispatches) else iter(())  # type: ignore[arg-type]
     try:
-        for count in counts:
-            parts = [next(iterator) for _ in range(count)]
-            yield {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        yield from iterator
     finally:
         if hasattr(iterator, "close"):
             iterator.close()

@@ -12,41 +12,51 @@ runs, or one run on several samples, on one plot, with the ratio of rejections t
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxhep.columns import write_json
-from jaxhep.config import from_plain
+from jaxhep.config import assign, from_plain
 from jaxhep.errors import BadInput, one_line
+from jaxhep.experiments import part_of
+from jaxhep.huge_pages import restart_with_huge_pages
 from jaxhep.manifest import read_manifest
-from jaxhep.metrics import at_efficiency, classification, ratio
-from jaxhep.report import describe, draw, note_of, report
-
-# Reference classifiers whose scores the experiment's files may hold: column, name, sign that makes electrons high,
-# and the published cut on the signed score where there is one.
-REFERENCES = (("ecal3dbdt", "AMS BDT", 1.0, None), ("EcalEMlhd", "AMS likelihood", -1.0, -4.0))
 
 
 def evaluate(
-    workdir: Path, electrons: str = "", protons: str = "", files: str = "", out: Path | None = None, quiet: bool = False
+    workdir: Path,
+    electrons: str = "",
+    protons: str = "",
+    files: str = "",
+    out: Path | None = None,
+    quiet: bool = False,
+    assignments: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score the run's test split, or every event of the files named, and write scores, metrics.json and plots.
 
-    Returns the metrics. Raises BadInput for a folder that is no trained run, or data that cannot be read.
+    `assignments` (NAME=VALUE) change fields of the run's config.evaluate and config.data. Returns the metrics. Raises
+    BadInput for a folder that is no trained run, or data that cannot be read.
     """
     from jaxhep.prepare import prepare, prepare_for_scoring
 
     config = read_config(workdir)
+    evaluation = part_of(config, "evaluation")
     elsewhere = bool(electrons or protons or files)
+    if elsewhere and "vertex_csv" in config.evaluate:
+        config.evaluate.vertex_csv = ""  # serial numbers are those of the run's own files
+    for assignment in assignments:
+        if not assignment.startswith(("evaluate.", "data.")):
+            raise BadInput(f"--set {assignment}: wanted a field of evaluate or data, as evaluate.confidence=0.9")
+        assign(config, assignment)
+    evaluation.check(config)
     if elsewhere and out is None:
         raise BadInput("--electrons, --protons and --files want --out: a folder for the results")
     trained = None
     if elsewhere:
         named = {"electrons": electrons, "protons": protons, "files": files}
-        if files and (electrons or protons):
-            raise BadInput("--files are labelled by the TRD cuts: name them, or --electrons and --protons")
         trained = read_metrics(workdir / "evaluation")
         folder = prepare_for_scoring(config, named, Path(config.data.folder), quiet)
     else:
@@ -56,63 +66,65 @@ def evaluate(
     manifest = read_manifest(folder)
     if not elsewhere and manifest["content_hash"] != facts["data_hash"]:
         raise BadInput(f"{folder}: these data are not those that {workdir} was trained on (content hash differs)")
-    scores, facts_of_scoring = score(config, workdir, folder, 0 if elsewhere else config.data.limit.test, facts)
-    ranges = {name: tuple(energies) for name, energies in facts["ranges"].items()}
-    metrics = measure(scores, config, ranges, manifest, trained) | {"scored": facts_of_scoring}
+    limit = 0 if elsewhere else config.data.limit.test
+    columns, facts_of_scoring = score(config, workdir, folder, limit, facts, quiet)
+    metrics = evaluation.measure(columns, config, facts, manifest, trained) | {"scored": facts_of_scoring}
     out.mkdir(parents=True, exist_ok=True)
-    np.savez(out / "scores.npz", **scores)  # type: ignore[arg-type]
+    np.savez(out / "scores.npz", **columns)  # type: ignore[arg-type]
     write_json(out / "metrics.json", metrics)
-    draw(metrics, scores, config.model.name, out)
+    evaluation.draw(metrics, columns, config, out)
     if not quiet:
-        report(metrics, out)
+        evaluation.report(metrics, out)
     return metrics
 
 
 def score(
-    config: Any, workdir: Path, folder: Path, limit: int, facts: dict
+    config: Any, workdir: Path, folder: Path, limit: int, facts: dict, quiet: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the columns needed for metrics with the network's `logit`, for every event of the test split once."""
+    """Return the columns that metrics need with the network's scores, for every event of the test split once."""
     import time
 
-    from jaxhep import compiled, data, network, parallel, steps
+    from jaxhep import compiled, data, ensemble, network, parallel
     from jaxhep.checkpoint import Checkpoints, shapes
 
     compiled.keep()
+    evaluation = part_of(config, "evaluation")
     split = data.Split(folder, "test", limit)
+    names = part_of(config, "inputs").column_names(config)
     available = parallel.local_devices()
     devices = available[: config.parallel.devices or None]
     batch_size = -(-config.evaluate.batch_size // len(devices)) * len(devices)
-    model = network.build_model(config)
-    inputs, loss = network.build_inputs(config, facts["scaling"]), network.build_loss(facts["electron_weight"])
-    optimiser = steps.build_optimiser(config.train.weight_decay, config.train.clip_norm)
-    example = network.example_batch(config, 1)
+    seeds = ensemble.seeds(config)
+    net = network.build_network(config, facts["scaling"], facts)
+    eval_step = ensemble.score_together(net.eval_step(), len(seeds), config.ensemble.group)
     run = parallel.build_parallel(
-        "jit", devices, lambda state, batch: (state, {}), steps.make_eval_step(model, inputs, loss)
+        "jit", devices, lambda state, batch: (state, {}), eval_step, len(seeds), config.ensemble.group
     )
-
-    def make_state() -> steps.State:
-        return steps.init_state(model, optimiser, inputs, example, config.seed, config.train.average_decay > 0)
-
     checkpoints = Checkpoints(workdir, read_only=True)
-    state, step = checkpoints.restore_best(shapes(make_state, run.sharding))
+    state, step = checkpoints.restore_best(shapes(ensemble.stack(net.init, seeds), run.sharding))
     checkpoints.close()
-    logits: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     began, pending = time.perf_counter(), None
-    for batch in data.in_order(split, batch_size, network.column_names(config)):
-        found = run.evaluate(state, batch)["logits"]
+    for batch in data.in_order(split, batch_size, names):
+        found = run.evaluate(state, batch)["outputs"]
         if pending is not None:
-            logits.append(np.asarray(pending))
+            parts.append(np.asarray(pending))
         pending = found
-    if pending is not None:
-        logits.append(np.asarray(pending))
+    if pending is None:
+        raise BadInput(f"{folder}: no events to score")
+    parts.append(np.asarray(pending))
     seconds = time.perf_counter() - began
-    columns = {name: split.column(name) for name in split.columns if name not in ("cells", "track")}
-    columns["logit"] = np.concatenate(logits)[: len(split)] if logits else np.zeros(0, np.float32)
-    wrong = np.flatnonzero(~np.isfinite(columns["logit"]))
+    events = np.concatenate(parts, axis=min(len(seeds) - 1, 1))
+    outputs = events[: len(split)] if len(seeds) == 1 else events[:, : len(split)]
+    wrong = np.argwhere(~np.isfinite(outputs))
     if len(wrong):
+        event = wrong[0][0 if len(seeds) == 1 else 1]
         raise FloatingPointError(
-            f"{folder}: the network's score of test event {wrong[0]} is not finite ({len(wrong)} such events)"
+            f"{folder}: the network's score of test event {event} is not finite ({len(wrong)} such values)"
         )
+    columns = {name: split.column(name) for name in split.columns if name not in evaluation.HEAVY}
+    columns |= evaluation.score_columns(config, outputs)
+    evaluation.add_references(config, columns, split, folder, quiet)
     return columns, {
         "events": len(split),
         "events_per_second": len(split) / seconds,
@@ -121,118 +133,30 @@ def score(
     }
 
 
-def measure(
-    scores: dict[str, np.ndarray], config: Any, ranges: dict, manifest: dict, trained: dict | None
-) -> dict[str, Any]:
-    """Return metrics.json: every method on every range of energies, on the same events."""
-    chosen = config.evaluate
-    energy = scores[manifest["energy"]]
-    methods: list[tuple[str, np.ndarray, float | None]] = [(config.model.name, scores["logit"], 0.0)]
-    for column, name, sign, cut in REFERENCES:
-        if column in scores:
-            value = sign * scores[column].astype(np.float64)
-            # An event without a reference score cannot be selected by it: it ranks below every other.
-            lowest = value[np.isfinite(value)].min(initial=0.0)
-            methods.append((name, np.where(np.isfinite(value), value, lowest - 1), cut))
-    weights = scores["weight"] if chosen.weighted and "weight" in scores else np.ones(len(energy))
-    result: dict[str, Any] = {
-        "task": "classification",
-        "confidence": chosen.confidence,
-        "efficiency": chosen.efficiency,
-        "weighted": bool(chosen.weighted and "weight" in scores),
-        "simulation": manifest["simulation"],
-        "energy": manifest["energy"],
-        "ranges": {},
-    }
-    counted = np.zeros(len(energy), bool)
-    last = max(high for _, high in ranges.values())
-    for name, (low, high) in ranges.items():
-        inside = (energy >= low) & ((energy < high) | ((energy == high) & (high == last)))
-        counted |= inside
-        edges = tuple(sorted({low, high} | {edge for edge in chosen.energy_edges if low < edge < high}))
-        content: dict[str, Any] = {"energy_gev": [low, high], "events": int(inside.sum()), "methods": {}}
-        for method, values, cut in methods:
-            known = trained["ranges"].get(name, {"methods": {}})["methods"].get(method) if trained else None
-            content["methods"][method] = classification(
-                values[inside],
-                scores["label"][inside],
-                scores["en3d"][inside],
-                weights[inside],
-                edges,
-                chosen.efficiency,
-                chosen.confidence,
-                cut,
-                known,
-            )
-        result["ranges"][name] = content
-    result["events_outside_ranges"] = int(np.sum(~counted))
-    return result
-
-
 def compare(workdirs: list[Path], out: Path) -> dict[str, Any]:
-    """Draw the evaluations of several runs on one plot and write the ratios to the first run's rejection.
+    """Draw the evaluations of several runs on one plot and write their figures side by side.
 
-    Raises BadInput where a folder has no evaluation or the ranges differ.
+    Raises BadInput where a folder has no evaluation, or the tasks or ranges differ.
     """
-    from jaxhep import plots
-
-    found = {}
+    found, folders = {}, {}
     for workdir in workdirs:
         name = workdir.name if workdir.name not in found else str(workdir)
         own = workdir / "evaluation"
-        found[name] = read_metrics(own if own.is_dir() else workdir)  # a run, or the --out of an evaluation
+        folders[name] = own if own.is_dir() else workdir  # a run, or the --out of an evaluation
+        found[name] = read_metrics(folders[name])
     reference, first = next(iter(found.items()))
     for name, metrics in found.items():
+        if metrics["task"] != first["task"]:
+            raise BadInput(f"{name}: task {metrics['task']}, {reference}: task {first['task']}: not comparable")
         if metrics["ranges"].keys() != first["ranges"].keys():
             raise BadInput(
                 f"{name}: tested in {', '.join(metrics['ranges'])}, {reference} in {', '.join(first['ranges'])}: not comparable"
             )
-    hashes = {metrics["scored"]["data_hash"] for metrics in found.values()}
-    merged: dict[str, Any] = {
-        "task": "classification",
-        "confidence": first["confidence"],
-        "reference": reference,
-        "same_events": len(hashes) == 1,
-        "ranges": {},
-    }
+    same_events = len({metrics["scored"]["data_hash"] for metrics in found.values()}) == 1
     out.mkdir(parents=True, exist_ok=True)
-    lines = [
-        f"| range | run | rejection at {100 * first['efficiency']:g} % | ratio {reference} / run |",
-        "|---|---|---|---|",
-    ]
-    for range_name in first["ranges"]:
-        methods = {
-            name: next(iter(metrics["ranges"][range_name]["methods"].values())) for name, metrics in found.items()
-        }
-        points = {name: at_efficiency(method, first["efficiency"]) for name, method in methods.items()}
-        first_point = points[reference]
-        ratios = {name: ratio(first_point, point) if first_point and point else None for name, point in points.items()}
-        merged["ranges"][range_name] = {
-            "methods": methods,
-            "ratio_to_reference": ratios,
-            "events": first["ranges"][range_name]["events"],
-        }
-        plots.rejection_against_efficiency(
-            methods,
-            range_name,
-            note_of(first),
-            out / f"rejection_vs_efficiency_{range_name.replace(' ', '_')}",
-        )
-        for name, point in points.items():
-            value = ratios[name]
-            text = (
-                f"{value['ratio']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
-                if value and value["ratio"]
-                else "limit only"
-            )
-            lines.append(f"| {range_name} | {name} | {describe(point) if point else 'no electrons'} | {text} |")
-    title, energy_plot = "threshold set in each bin", out / "rejection_vs_energy"
-    plots.rejection_against_energy(merged["ranges"], first["efficiency"], title, note_of(first), energy_plot, False)
-    write_json(out / "comparison.json", merged)
-    (out / "comparison.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
-    if len(hashes) > 1:
-        print("note: the runs were tested on different events; ratios carry both samples' fluctuations")
+    merged = part_of(first.get("experiment", "ams_ecal"), "evaluation").compare(found, folders, same_events, out)
+    if not same_events:
+        print("note: the runs were tested on different events; differences carry both samples' fluctuations")
     return merged
 
 
@@ -268,7 +192,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--electrons", default="", help="other files: paths, globs or folders, separated by commas")
     parser.add_argument("--protons", default="")
-    parser.add_argument("--files", default="", help="flight data, labelled by the cuts of the run's config")
+    parser.add_argument(
+        "--files", default="", help="files of spacepoints; of the calorimeter, flight data labelled by the run's cuts"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a field, as data.unit=m or evaluate.helix_fit=file",
+    )
     parser.add_argument("--out", type=Path, help="folder for the results (default: evaluation/ in the run folder)")
     arguments = parser.parse_args(argv)
     if arguments.compare:
@@ -276,9 +209,11 @@ def main(argv: list[str] | None = None) -> int:
             parser.error("--compare wants --out")
         compare(arguments.compare, arguments.out)
     else:
-        evaluate(arguments.workdir, arguments.electrons, arguments.protons, arguments.files, arguments.out)
+        named = (arguments.electrons, arguments.protons, arguments.files)
+        evaluate(arguments.workdir, *named, arguments.out, assignments=arguments.set)
     return 0
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     sys.exit(one_line(main))

@@ -23,6 +23,9 @@ def parse(argv: list[str], description: str):
     flags.DEFINE_string("workdir", "", "run folder (default runs/<config>[-<variant>])", flag_values=values)
     flags.DEFINE_bool("summary", False, "print the parameter table of the network and stop", flag_values=values)
     flags.DEFINE_bool("print_config", False, "print the resolved config and stop", flag_values=values)
+    flags.DEFINE_integer(
+        "profile", 0, "trace this many dispatches into <workdir>/profile", lower_bound=0, flag_values=values
+    )
     flags.DEFINE_bool("help", False, "print this", flag_values=values)
     for argument in argv:
         if argument.startswith("--config="):

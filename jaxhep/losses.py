@@ -1,7 +1,14 @@
-"""Losses per event, unreduced, and the one place where weights and padding are applied."""
+"""Losses per event, unreduced, and the one place where weights and padding are applied.
+
+B events, D coordinates.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+LOG_WIDTH_RANGE = (-9.0, 9.0)  # beyond it a width would overflow before the gradient brings it back
 
 
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array, electron_weight: float | jax.Array = 1.0) -> jax.Array:
@@ -12,6 +19,52 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array, electron_weight: 
     """
     labels = labels.astype(logits.dtype)
     return electron_weight * labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
+
+
+def is_correct(logits: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    """Return whether the sign of each logit (B,) agrees with the `label` (1 or 0) of the batch."""
+    return (logits > 0) == (batch["label"] > 0)
+
+
+def huber(residual: jax.Array, delta: float) -> jax.Array:
+    """Return the mean over D of Huber's loss (Ann. Math. Stat. 35, 73, 1964) of residuals (B, D), shape (B,).
+
+    Quadratic, r^2 / 2, up to `delta` and linear beyond it; `delta` has the residual's unit.
+    """
+    size = jnp.abs(residual)
+    return jnp.mean(jnp.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)), axis=-1)
+
+
+def l1(residual: jax.Array) -> jax.Array:
+    """Return the mean absolute residual of each event, (B, D) -> (B,)."""
+    return jnp.mean(jnp.abs(residual), axis=-1)
+
+
+def l2(residual: jax.Array) -> jax.Array:
+    """Return the length of each residual, (B, D) -> (B,); its gradient at zero is zero."""
+    squared = jnp.sum(residual**2, axis=-1)
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+
+
+def mean_squared(residual: jax.Array) -> jax.Array:
+    """Return the mean squared residual of each event, (B, D) -> (B,)."""
+    return jnp.mean(residual**2, axis=-1)
+
+
+def gaussian_nll(residual: jax.Array, log_width: jax.Array) -> jax.Array:
+    """Return -log of a Gaussian of width exp(log_width) at each residual, without its constant: (B, D) -> (B,)."""
+    log_width = jnp.clip(log_width, *LOG_WIDTH_RANGE)
+    return jnp.sum(0.5 * (residual * jnp.exp(-log_width)) ** 2 + log_width, axis=-1)
+
+
+def laplace_nll(residual: jax.Array, log_width: jax.Array) -> jax.Array:
+    """Return -log of exp(-|r|/b) / 2b, b = exp(log_width), at each residual: (B, D) -> (B,), without its constant."""
+    log_width = jnp.clip(log_width, *LOG_WIDTH_RANGE)
+    return jnp.sum(jnp.abs(residual) * jnp.exp(-log_width) + log_width, axis=-1)
+
+
+RESIDUAL_LOSSES: dict[str, Callable] = {"huber": huber, "l1": l1, "l2": l2, "mean_squared": mean_squared}
+WIDTH_LOSSES: dict[str, Callable] = {"gaussian_nll": gaussian_nll, "laplace_nll": laplace_nll}
 
 
 def weighted_sums(weight: jax.Array, **values: jax.Array) -> dict[str, jax.Array]:

@@ -3,24 +3,9 @@
 import json
 from pathlib import Path
 
-from jaxhep.ams_ecal.recipes import Recipe
 from jaxhep.errors import BadInput
 
-
-def check_splits(folder: Path, recipe: Recipe) -> None:
-    """Raise BadInput where a split that the recipe fills has no events, or none of one class."""
-    manifest = read_manifest(folder)
-    for split in dict.fromkeys(name for band in recipe.bands for name in band.fractions):
-        labels = manifest["splits"][split]["labels"]
-        for label, species in (("1", "electrons"), ("0", "protons")):
-            if not labels.get(label):
-                reasons = "; ".join(
-                    f"{count} entries left out: {reason}" for reason, count in manifest["dropped"].items()
-                )
-                found = f"{sum(labels.values())} events" if labels else "no events: the selection is empty"
-                raise BadInput(
-                    f"{folder}: no {species} in the {split} split ({found}) of {manifest['files'][0]['path']} and {len(manifest['files']) - 1} more files; {reasons}"
-                )
+Source = tuple[Path | str, int | None]  # a file and its label, None where the reader decides
 
 
 def read_manifest(folder: Path) -> dict:
@@ -33,12 +18,12 @@ def read_manifest(folder: Path) -> dict:
         ) from None
 
 
-def check_recipe(folder: Path, recipe: str) -> Path:
-    """Return the folder. Raises BadInput where it is no prepared data set, or one of another recipe."""
-    found = read_manifest(folder)["recipe"]
-    if found != recipe:
-        raise BadInput(f"{folder}: prepared by recipe {found}, wanted {recipe} (config.data.recipe)")
-    return folder
+def origin_of(manifest: dict) -> str:
+    """Return, for a message, the files that a data set came from and why entries were left out."""
+    reasons = "; ".join(f"{count} entries left out: {reason}" for reason, count in manifest["dropped"].items())
+    if not manifest["files"]:
+        return f"as no file could be read: {next(iter(manifest['skipped'].values()))}"
+    return f"of {manifest['files'][0]['path']} and {len(manifest['files']) - 1} more files; {reasons}"
 
 
 def fingerprint(path: Path | str) -> tuple[str, int, int]:

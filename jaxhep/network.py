@@ -1,28 +1,74 @@
-"""Config -> network, its input function and loss: the same for training, evaluating and benchmarking."""
+"""Config -> network and the functions of its experiment: the same for training, evaluating and benchmarking."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxhep.ams_ecal import inputs as ams_inputs
-from jaxhep.ams_ecal.features import SHAPE
+from jaxhep import steps
 from jaxhep.errors import BadInput, nearest
-from jaxhep.losses import binary_cross_entropy
+from jaxhep.experiments import part_of
 from jaxhep.models import MODELS
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def build_model(config: Any, axis_name: str | None = None):
+class Network(NamedTuple):
+    """Everything that steps are made of, for one config and one set of training facts."""
+
+    model: Any  # under pmap with the device axis
+    scoring: Any  # the same network, written for scoring
+    init: Callable[[Any], steps.State]  # seed -> state; seeds may be traced
+    optimiser: Any
+    inputs: Callable
+    loss: Callable
+    figure: Callable
+    finish: Callable
+    augment: Callable | None
+
+    def train_step(self, config: Any, schedule: Callable, axis_name: str | None = None) -> Callable:
+        """Return the training step, see `steps.make_train_step`."""
+        chosen = (self.model, self.optimiser, self.inputs, self.loss, schedule, config.train.average_decay, axis_name)
+        return steps.make_train_step(*chosen, self.figure, self.augment)
+
+    def eval_step(self) -> Callable:
+        """Return the evaluation step, see `steps.make_eval_step`."""
+        return steps.make_eval_step(self.scoring, self.inputs, self.loss, self.figure, self.finish)
+
+
+def build_network(
+    config: Any, scaling: dict[str, float], facts: dict[str, Any], axis_name: str | None = None
+) -> Network:
+    """Return the network of a config; `scaling` is the manifest's, `facts` are those of its training events."""
+    part = part_of(config, "inputs")
+    optimiser = steps.build_optimiser(config.train.weight_decay, config.train.clip_norm)
+    inputs, example, plain_model = part.build_inputs(config, scaling), part.example(config, 1), build_model(config)
+
+    def init(seed) -> steps.State:  # outside pmap's axis
+        return steps.init_state(plain_model, optimiser, inputs, example, seed, config.train.average_decay > 0)
+
+    model = build_model(config, axis_name) if axis_name else plain_model
+    scoring = build_model(config, axis_name, "scoring")
+    loss, augment = part.build_loss(config, facts), part.build_augment(config)
+    return Network(
+        model, scoring, init, optimiser, inputs, loss, part.build_figure(config), part.finish(config), augment
+    )
+
+
+def build_model(config: Any, axis_name: str | None = None, purpose: str = "one step"):
     """Return the network of `config.model`; `axis_name` is the device axis under pmap.
 
-    Raises BadInput for an unknown network, dtype or argument, with the nearest name.
+    `purpose` ("one step" or "scoring") chooses how convolutions are written, where the config does not say it; several
+    members, or several steps per dispatch, want a formulation that is quick in loops. Raises BadInput for an unknown
+    network, dtype or argument, with the nearest name.
     """
     name, dtype = config.model.name, config.model.dtype
-    if name not in MODELS:
-        raise BadInput(f"config.model.name is {name!r}, wanted one of {', '.join(MODELS)}{nearest(name, MODELS)}")
+    networks = part_of(config, "inputs").NETWORKS
+    if name not in networks:
+        wanted = ", ".join(networks)
+        raise BadInput(f"config.model.name is {name!r}, wanted one of {wanted}{nearest(name, networks)}")
     if dtype not in DTYPES:
         raise BadInput(f"config.model.dtype is {dtype!r}, wanted one of {', '.join(DTYPES)}{nearest(dtype, DTYPES)}")
     build: Any = MODELS[name]
@@ -32,40 +78,16 @@ def build_model(config: Any, axis_name: str | None = None):
     for setting in settings:
         if setting not in known:
             raise BadInput(f"config.model.settings.{setting}: no such argument of {name}{nearest(setting, known)}")
+    settings |= part_of(config, "inputs").model_arguments(config)
+    in_loops = config.train.steps_per_dispatch > 1 and purpose != "scoring"
+    if "formulation" in known:
+        settings = {"formulation": "auto" if in_loops or config.ensemble.members > 1 else purpose} | settings
     settings |= {"axis_name": axis_name} if axis_name and "axis_name" in known else {}
     return build(dtype=DTYPES[dtype], **settings)
 
 
-def input_shape(config: Any) -> tuple[int, int, int]:
-    """Return layers, cells and channels of the network's input."""
-    chosen = config.inputs
-    return (
-        SHAPE[0],
-        chosen.window if chosen.window and chosen.window_mode == "crop" else SHAPE[1],
-        chosen.channels,
-    )
+def summary(config: Any) -> str:
+    """Return the table of the network's parameters."""
+    from jaxhep import models
 
-
-def build_inputs(config: Any, scaling: dict[str, float]):
-    """Return batch -> network input, with the scale that was computed on the training split."""
-    chosen = config.inputs
-    return ams_inputs.build_inputs(chosen.channels, chosen.window, chosen.window_mode, scaling["log_cell_mean"])
-
-
-def column_names(config: Any) -> tuple[str, ...]:
-    """Return the columns that a batch needs."""
-    return ("cells", "label", "track") if config.inputs.window else ("cells", "label")
-
-
-def example_batch(config: Any, batch_size: int):
-    """Return an empty batch, for shapes."""
-    return ams_inputs.example(batch_size, bool(config.inputs.window))
-
-
-def build_loss(electron_weight: float):
-    """Return (logits, batch) -> loss per event."""
-
-    def loss(logits, batch):
-        return binary_cross_entropy(logits, batch["label"], electron_weight)
-
-    return loss
+    return models.summary(build_model(config), (1, *part_of(config, "inputs").input_shape(config)))

@@ -4,24 +4,29 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxhep.errors import BadInput, nearest
-from jaxhep.steps import Batch, State, scan_steps
+from jaxhep.steps import Batch, State, gather_steps, scan_steps, take_rows
 
 AXIS = "data"  # name of the device axis, for BatchNorm and gradients under pmap
 KINDS = ("jit", "pmap")
 
 
 class Parallel(NamedTuple):
-    """How steps run: `train` takes batches stacked (K, B, ...), `evaluate` one batch (B, ...)."""
+    """How steps run: `train` takes batches stacked (K, B, ...), or (K, N, B, ...) for N members; `evaluate` (B, ...).
+
+    Where columns are kept on the devices, `train` takes {"order": (K, B), "columns": {name: (events, ...)}} instead.
+    """
 
     devices: int
-    train: Callable[[State, Batch], tuple[State, dict[str, Any]]]
+    train: Any  # (state, batches) -> (state, metrics); of kind jit it can be lowered too
     evaluate: Callable[[State, Batch], dict[str, Any]]
-    place: Callable[[State], State]  # state -> the same state on every device
+    place: Callable[[State], State]  # state -> the same state on every device, or its members shared among them
     sharding: NamedSharding  # of a placed state, for restoring checkpoints
+    kept: NamedSharding  # of columns kept on the devices: whole on each, or their events shared among them
 
 
 def local_devices() -> list[jax.Device]:
@@ -45,36 +50,62 @@ def choose_devices(kind: str, count: int, batch_size: int) -> list[jax.Device]:
     return devices
 
 
-def build_parallel(kind: str, devices: list[jax.Device], train_step: Callable, eval_step: Callable) -> Parallel:
+def build_parallel(
+    kind: str,
+    devices: list[jax.Device],
+    train_step: Callable,
+    eval_step: Callable,
+    members: int = 1,
+    group: int = 0,
+    keep: bool = False,
+) -> Parallel:
     """Compile both steps for the devices; the state is donated, so the caller must not reuse the old one.
 
-    jit: the batch is split over a mesh, the state replicated, and statistics are those of the whole batch.
+    jit: the batch is split over a mesh, the state replicated, and statistics are those of the whole batch. Members of
+    an ensemble that divide among the devices are shared out instead, so that no device waits for another; not where
+    they run in groups, which take turns on all devices.
     pmap: the step must have been made with axis_name=AXIS, so that it averages gradients and BatchNorm itself.
+    `keep`: training gathers its batches from columns that are on the devices, by jit with their events shared among
+    the devices (each sends what others ask for), by pmap and with members shared out whole on each.
     """
     mesh = Mesh(np.array(devices), (AXIS,))
     replicated = NamedSharding(mesh, PartitionSpec())
-    events = NamedSharding(mesh, PartitionSpec(AXIS))
+    shared_out = kind == "jit" and members > 1 and members % len(devices) == 0 and not 0 < group < members
+    axis = 1 if members == 1 or shared_out else 2  # of a training batch, to be split among the devices
+    states = NamedSharding(mesh, PartitionSpec(AXIS)) if shared_out else replicated
+
+    shard_events = kind == "jit" and not shared_out and len(devices) > 1
+    kept = NamedSharding(mesh, PartitionSpec(AXIS)) if shard_events else replicated
+    gather = gather_steps(train_step, take_shared(mesh, members) if shard_events else take_rows)
 
     def place(state: State) -> State:
-        return jax.device_put(state, replicated)
+        return jax.device_put(state, states)
+
+    def train_from(state: State, batches: Batch):
+        """Train on batches as they come, or on those that `order` takes from the columns."""
+        return gather(state, batches["columns"], batches["order"]) if keep else scan_steps(train_step)(state, batches)
 
     if kind == "jit":
+        batches = NamedSharding(mesh, PartitionSpec(*(None,) * axis, AXIS))
+        events = replicated if shared_out else NamedSharding(mesh, PartitionSpec(AXIS))
+        # Metrics are (K,), or (K, N) with members that may be shared out.
         train = jax.jit(
-            scan_steps(train_step),
-            in_shardings=(replicated, NamedSharding(mesh, PartitionSpec(None, AXIS))),
-            out_shardings=(replicated, replicated),
+            train_from,
+            in_shardings=(states, {"order": batches, "columns": kept} if keep else batches),
+            out_shardings=(states, replicated),
             donate_argnums=0,
         )
-        evaluate = jax.jit(eval_step, in_shardings=(replicated, events), out_shardings=replicated)
-        return Parallel(len(devices), train, evaluate, place, replicated)
+        evaluate = jax.jit(eval_step, in_shardings=(states, events), out_shardings=replicated)
+        return Parallel(len(devices), train, evaluate, place, states, kept)
 
     def evaluate_shard(state: State, batch: Batch):
         result = eval_step(state, batch)
-        logits = jax.lax.all_gather(result.pop("logits"), AXIS, tiled=True)
-        return jax.lax.psum(result, AXIS) | {"logits": logits}
+        outputs = jax.lax.all_gather(result.pop("outputs"), AXIS, axis=0 if members == 1 else 1, tiled=True)
+        return jax.lax.psum(result, AXIS) | {"outputs": outputs}
 
     # in_axes=None keeps one logical copy of the state on all devices: no leading device axis to add or strip.
-    pmap_train = jax.pmap(scan_steps(train_step), AXIS, in_axes=(None, 1), out_axes=None, devices=devices)  # type: ignore[arg-type]
+    in_axes: Any = (None, {"order": axis, "columns": None} if keep else axis)
+    pmap_train = jax.pmap(train_from, AXIS, in_axes=in_axes, out_axes=None, devices=devices)  # type: ignore[arg-type]
     pmap_evaluate = jax.pmap(evaluate_shard, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)  # type: ignore[arg-type]
 
     def split(batch: Batch, axis: int) -> Batch:
@@ -82,12 +113,34 @@ def build_parallel(kind: str, devices: list[jax.Device], train_step: Callable, e
             shape = array.shape
             return array.reshape(*shape[:axis], len(devices), shape[axis] // len(devices), *shape[axis + 1 :])
 
-        return {name: cut(array) for name, array in batch.items()}
+        return {name: array if name == "columns" else cut(array) for name, array in batch.items()}
 
     return Parallel(
         len(devices),
-        lambda state, batches: pmap_train(state, split(batches, 1)),
+        lambda state, batches: pmap_train(state, split(batches, axis)),
         lambda state, batch: pmap_evaluate(state, split(batch, 0)),
         place,
         replicated,
+        kept,
     )
+
+
+def take_shared(mesh: Mesh, members: int) -> Callable:
+    """Return `take_rows` for columns whose events are shared among the devices, and batches split among them.
+
+    Every device looks up the whole batch in its own events, and the sum over devices brings each row to its place.
+    """
+    axis = min(members - 1, 1)  # of the batch in an order
+
+    def take(column: jax.Array, order: jax.Array) -> jax.Array:
+        order = jax.lax.all_gather(order, AXIS, axis=axis, tiled=True)
+        own = order - jax.lax.axis_index(AXIS) * column.shape[0]
+        mine = (own >= 0) & (own < column.shape[0])
+        rows = take_rows(column, jnp.clip(own, 0, column.shape[0] - 1))
+        # Collectives of 16-bit integers do not exist on every accelerator.
+        wide = jnp.promote_types(column.dtype, jnp.int32)
+        rows = jnp.where(mine.reshape(*mine.shape, *(1,) * (rows.ndim - mine.ndim)), rows, 0).astype(wide)
+        return jax.lax.psum_scatter(rows, AXIS, scatter_dimension=axis, tiled=True).astype(column.dtype)
+
+    spec = PartitionSpec(*(None,) * axis, AXIS)
+    return jax.shard_map(take, mesh=mesh, in_specs=(PartitionSpec(AXIS), spec), out_specs=spec)

@@ -20,7 +20,8 @@ ENERGY = "Reconstructed energy [GeV]"
 REJECTION = "Proton rejection"
 
 
-def _save(figure, path: Path) -> list[Path]:
+def save_figure(figure, path: Path) -> list[Path]:
+    """Write a figure as `path`.png and `path`.pdf and close it; return both paths."""
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "pdf")]
     for target in paths:
         figure.savefig(target, dpi=120, metadata={"CreationDate": None} if target.suffix == ".pdf" else {})
@@ -28,7 +29,8 @@ def _save(figure, path: Path) -> list[Path]:
     return paths
 
 
-def _figure(note: str, title: str = ""):
+def new_figure(note: str, title: str = ""):
+    """Return a figure and its axes, the title above and the note below, in small print; call within `STYLE`."""
     figure, axes = plt.subplots()
     if title:
         axes.set_title(title, loc="left", fontsize=15)
@@ -37,7 +39,7 @@ def _figure(note: str, title: str = ""):
     return figure, axes
 
 
-def _plain_numbers(axis) -> None:
+def plain_numbers(axis) -> None:
     """Write 200, 300, 500 on a logarithmic axis, where powers of ten alone would leave one label or none."""
     axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = axis.get_view_interval()
@@ -98,7 +100,7 @@ def _points(
 def rejection_against_efficiency(methods: dict[str, dict[str, Any]], title: str, note: str, path: Path) -> list[Path]:
     """Draw proton rejection against electron efficiency, a band for the interval, arrows for lower limits."""
     with plt.style.context(STYLE):
-        figure, axes = _figure(note, title)
+        figure, axes = new_figure(note, title)
         for index, (name, method) in enumerate(methods.items()):
             color = f"C{index}"
             for source, fill in (("test", True), ("training", False)):
@@ -120,9 +122,9 @@ def rejection_against_efficiency(methods: dict[str, dict[str, Any]], title: str,
                     )
         axes.set(xlabel="Electron efficiency", ylabel=REJECTION, yscale="log")
         axes.margins(y=0.15)
-        _plain_numbers(axes.yaxis)
+        plain_numbers(axes.yaxis)
         axes.legend(loc="best")
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def rejection_against_energy(
@@ -138,7 +140,7 @@ def rejection_against_energy(
     With `every_threshold` also, for the first method, with one threshold per range and with those from training.
     """
     with plt.style.context(STYLE):
-        figure, axes = _figure(note, title)
+        figure, axes = new_figure(note, title)
         names = list(dict.fromkeys(name for content in ranges.values() for name in content["methods"]))
         labels = {
             "bin": "threshold set in each bin",
@@ -177,8 +179,8 @@ def rejection_against_energy(
             yscale="log",
         )
         axes.margins(y=0.2)
-        _plain_numbers(axes.xaxis)
-        _plain_numbers(axes.yaxis)
+        plain_numbers(axes.xaxis)
+        plain_numbers(axes.yaxis)
         if drawn:
             axes.legend(loc="best")
         else:
@@ -189,7 +191,7 @@ def rejection_against_energy(
                 transform=axes.transAxes,
                 ha="center",
             )
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def score_distributions(
@@ -203,7 +205,7 @@ def score_distributions(
 ) -> list[Path]:
     """Draw the distributions of a method's score for electrons and protons, each normalised to one."""
     with plt.style.context(STYLE):
-        figure, axes = _figure(note, title)
+        figure, axes = new_figure(note, title)
         low, high = float(scores.min()), float(scores.max())
         edges = np.linspace(low, high if high > low else low + 1, 61)
         for label, species, color in ((1, "Electrons", "C0"), (0, "Protons", "C3")):
@@ -224,27 +226,27 @@ def score_distributions(
             axes.axvline(threshold, color="0.3", ls="--", label="threshold")
         axes.set(xlabel=f"{name} score (logit)", ylabel="Fraction of events", yscale="log")
         axes.legend(loc="best")
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
-def training_curves(lines: Iterable[dict[str, Any]], title: str, path: Path) -> list[Path]:
-    """Draw loss and accuracy of training and validation against the epoch, from the lines of the log."""
+def training_curves(lines: Iterable[dict[str, Any]], title: str, quantity: str, label: str, path: Path) -> list[Path]:
+    """Draw loss and the quantity followed beside it, in training and validation, against the epoch, from the log."""
     epochs = [line for line in lines if "validation_loss" in line]
     with plt.style.context(STYLE):
         figure, panels = plt.subplots(2, 1, sharex=True, figsize=(SIZE[0], 8.0), gridspec_kw={"hspace": 0.08})
         number = [line["epoch"] for line in epochs]
-        for panel, quantity in zip(panels, ("loss", "accuracy"), strict=True):
+        for panel, name, what in zip(panels, ("loss", quantity), ("Loss", label), strict=True):
             for split, marker in (("train", "o"), ("validation", "s")):
                 panel.plot(
                     number,
-                    [line[f"{split}_{quantity}"] for line in epochs],
+                    [line[f"{split}_{name}"] for line in epochs],
                     marker=marker,
                     ms=4,
                     label=split.capitalize(),
                 )
-            panel.set_ylabel(quantity.capitalize())
+            panel.set_ylabel(what)
         panels[0].legend()
         panels[0].set_title(title, loc="left", fontsize=15)
         panels[1].set_xlabel("Epoch")
         panels[1].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-        return _save(figure, path)
+        return save_figure(figure, path)

@@ -1,6 +1,7 @@
-"""python -m jaxhep.prepare: ROOT files -> columns on disk with a manifest, read once, shuffled, split by rule.
+"""python -m jaxhep.prepare: ROOT, HDF5 or Parquet files -> columns on disk with a manifest, read once, shuffled, split by rule.
 
     python -m jaxhep.prepare --config configs/cvt.py --electrons 'mc/el/*.root' --protons 'mc/pr/*.root'
+    python -m jaxhep.prepare --config configs/pointnet.py --files 'mc/*.parquet'
 
 `train` does the same by itself; run it alone where there is no accelerator, and train with config.data.prepared.
 A killed run continues; a finished one is found again by what went into it (files, cuts, labels) and reused.
@@ -18,16 +19,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxhep import columns, root, simulate
-from jaxhep.ams_ecal import features
-from jaxhep.ams_ecal.recipes import Recipe, all_to_test, find_recipe
-from jaxhep.config import load_config, set_field
+from jaxhep import columns, simulate
+from jaxhep.config import assign, load_config, set_field
 from jaxhep.errors import BadInput, one_line
-from jaxhep.manifest import check_apart, check_recipe, check_splits, fingerprint
+from jaxhep.experiments import part_of
+from jaxhep.manifest import Source, fingerprint
+from jaxhep.records import SPLITS
 
 FORMAT = 1  # of the prepared folder; raised when what is stored changes
-Source = tuple[Path | str, int | None]  # a file and its label, None where the labelling rule decides
-LABELS = {"electron": 1, "proton": 0}
 SCALE_EVENTS = 16_384  # training events from which the input's scale is computed
 
 
@@ -36,88 +35,62 @@ def prepare(config: Any, quiet: bool = False) -> Path:
 
     Raises BadInput for anything that cannot be read or leaves a class or split empty.
     """
-    recipe = find_recipe(config.data.recipe)
+    samples = part_of(config, "samples")
+    selection = samples.build_selection(config)
     if config.data.prepared:
-        return check_recipe(Path(config.data.prepared), config.data.recipe)
-    sources = find_sources(config, recipe, quiet)
-    folder = prepare_files(sources, config, recipe, Path(config.data.folder), quiet)
-    check_splits(folder, recipe)
+        return samples.check_prepared(Path(config.data.prepared), config)
+    sources = samples.find_sources(config, lambda: simulate.simulated_files(config, quiet))
+    folder = prepare_files(sources, config, selection, Path(config.data.folder), quiet)
+    samples.check_splits(folder, config)
     return folder
 
 
-def find_sources(config: Any, recipe: Recipe, quiet: bool = False) -> list[Source]:
-    """Return (file, label) pairs: the user's files, or the built-in simulation's where none are named."""
-    data = config.data
-    if recipe.label == "trd":
-        if data.electrons or data.protons:
-            raise BadInput(f"recipe {data.recipe!r} labels one sample itself: use config.data.files, not two samples")
-        if data.files:
-            return [(path, None) for path in root.expand(data.files, "flight data")]
-        return [(path, None) for paths in simulate.simulated_files(config, quiet).values() for path in paths]
-    if data.files:
-        raise BadInput(
-            f"recipe {data.recipe!r} takes its labels from files: use --config.data.electrons and --config.data.protons, not files"
-        )
-    if bool(data.electrons) != bool(data.protons):
-        missing = "protons" if data.electrons else "electrons"
-        raise BadInput(f"config.data.{missing} is empty: a class is missing, name both or neither (simulation)")
-    if data.electrons:
-        named = {species: root.expand(data[f"{species}s"], f"{species} files") for species in ("electron", "proton")}
-        check_apart(named["electron"], named["proton"])
-        return [(path, label) for species, label in LABELS.items() for path in named[species]]
-    files = simulate.simulated_files(config, quiet)
-    return [(path, label) for species, label in LABELS.items() for path in files[species]]
+def prepare_for_scoring(config: Any, named: dict[str, str], parent: Path, quiet: bool = False) -> Path:
+    """Return columns of other files, by the patterns in `named`, with every event in the test split."""
+    samples = part_of(config, "samples")
+    sources = samples.scoring_sources(config, named)
+    return prepare_files(sources, config, samples.scoring_selection(config, named), parent, quiet)
 
 
-def prepare_files(sources, config: Any, recipe: Recipe, parent: Path, quiet: bool = False) -> Path:
-    """Turn (file, label) pairs into `parent/<recipe>-<hash>/`; a folder of that name is finished, and returned."""
-    data = config.data
-    labelling = features.Labelling(data.label_branch, data.electron_below, data.proton_above)
-    selection = features.Selection(recipe, data.cell_unit, labelling)
+def prepare_files(sources: list[Source], config: Any, selection: Any, parent: Path, quiet: bool = False) -> Path:
+    """Turn (file, label) pairs into `parent/<name>-<hash>/`; a folder of that name is finished, and returned."""
+    samples, features = part_of(config, "samples"), part_of(config, "features")
+    skip_bad = config.data.skip_bad
     identity = {
         "format": FORMAT,
-        "recipe": recipe._asdict(),
-        "labelling": labelling._asdict() if recipe.label == "trd" else None,
-        "cell_unit": data.cell_unit,
-        "tree": data.tree,
-        "skip_bad": data.skip_bad,
+        "skip_bad": skip_bad,
         "files": [(*fingerprint(path), label) for path, label in sources],
-    }
-    name = f"{data.recipe}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+    } | samples.identity_of(config, selection)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    name = f"{samples.name_of(config)}-{digest[:12]}"
     folder = parent / name
     if (folder / "manifest.json").exists():
         return folder
-    trees, skipped = _open_all(sources, selection, data.tree, data.skip_bad)
-    selection = features.describe(selection, list(trees.values()))
-    entries = sum(tree.entries for tree in trees.values())
+    files, skipped = _open_all(sources, selection, features, skip_bad)
+    selection = features.describe(selection, list(files.values()))
+    entries = sum(file.entries for file in files.values())
     if entries == 0:
-        raise BadInput(f"{sources[0][0]}: no events in tree {data.tree!r} of this and {len(sources) - 1} more files")
+        raise BadInput(f"{sources[0][0]}: no events in this and {len(sources) - 1} more files")
     parent.mkdir(parents=True, exist_ok=True)
     with columns.exclusive(parent / f".{name}.lock"):
         if (folder / "manifest.json").exists():  # made by another process while this one waited
             return folder
         partial = parent / f"{name}.partial"
         if not partial.exists():
-            labelled = [(trees[path], label) for path, label in sources if path in trees]
+            labelled = [(files[path], label) for path, label in sources if path in files]
             # While a split is sorted, its records and its columns are both there.
             columns.check_disk(parent, 1.7 * features.expected_bytes(selection, labelled), "prepared columns", quiet)
         began = time.perf_counter()
-        progress = _fill_buckets(partial, selection, trees, sources, skipped, data.skip_bad, identity, quiet)
-        _write_splits(partial, selection, entries, progress)
+        selection = features.complete(selection, list(files.values()))
+        progress = _fill_buckets(partial, selection, features, files, sources, skipped, skip_bad, identity, quiet)
+        _write_splits(partial, selection, features, entries, progress)
         manifest = {
             "format": FORMAT,
             "experiment": config.experiment,
-            "recipe": data.recipe,
-            "description": recipe.description,
-            "energy": recipe.energy,
-            "ranges": recipe.ranges,
-            "labelling": identity["labelling"],
-            "simulation": simulate.settings_of([path for path, _ in sources]),
-            "cell_unit": data.cell_unit,
-            "cell_encoding": features.ENCODING,
-            "observers": list(selection.observers),
+            **samples.manifest_facts(config, selection),
+            "simulation": simulate.settings_of(path for path, _ in sources),
             "files": [
-                {"path": str(p), "label": n, "entries": trees[p].entries}
+                {"path": str(p), "label": n, "entries": files[p].entries}
                 for p, n in sources
                 if str(p) in progress["counts"]
             ],
@@ -136,25 +109,25 @@ def prepare_files(sources, config: Any, recipe: Recipe, parent: Path, quiet: boo
     return folder
 
 
-def _open_all(sources, selection, tree_name: str, skip_bad: bool) -> tuple[dict[Path | str, root.Tree], dict[str, str]]:
-    """Open and check every file; return the trees by path and, where that was asked for, why others are skipped."""
-    trees, skipped = {}, {}
+def _open_all(sources: list[Source], selection, features, skip_bad: bool) -> tuple[dict[Any, Any], dict[str, str]]:
+    """Check every file; return them, closed, by path and, where that was asked for, why others are skipped."""
+    files, skipped = {}, {}
     for path, _ in sources:
         try:
-            tree = root.open_tree(path, tree_name)
-            features.describe(selection, [tree])
-            trees[path] = tree
+            file = features.open_file(path, selection)
+            features.describe(selection, [file])
+            files[path] = file._replace(handle=None)  # closed: there may be more files than a process may open
         except BadInput as error:
             if not skip_bad:
                 raise
             skipped[str(path)] = str(error)
-    if not trees:
+    if not files:
         raise BadInput(f"no readable file among {len(sources)}: {next(iter(skipped.values()))}")
-    return trees, skipped
+    return files, skipped
 
 
 def _fill_buckets(
-    partial: Path, selection, trees, sources, skipped: dict, skip_bad: bool, identity: dict, quiet: bool
+    partial: Path, selection, features, files, sources, skipped: dict, skip_bad: bool, identity: dict, quiet: bool
 ) -> dict:
     """Read every file into buckets, noting progress on disk; return the last note."""
     partial.mkdir(parents=True, exist_ok=True)
@@ -175,20 +148,20 @@ def _fill_buckets(
         start = found if found["identity"] == start["identity"] else start
     progress = start
     skipped.update(progress["skipped"])
-    entries = sum(tree.entries for tree in trees.values())
-    buckets = columns.Buckets(partial, features.record_dtype(selection), features.SPLITS, entries)
+    entries = sum(file.entries for file in files.values())
+    buckets = columns.Buckets(partial, features.record_dtype(selection), SPLITS, entries)
     buckets.rewind(progress["sizes"])
     bar = tqdm(total=entries, unit=" events", unit_scale=True, desc="prepare", disable=True if quiet else None)
     bar.update(sum(progress["counts"].values()) + progress["entry"])
     for index, (path, label) in enumerate(sources):
-        if index < progress["file"] or path not in trees:
+        if index < progress["file"] or path not in files:
             continue
         entry = progress["entry"] if index == progress["file"] else 0
         dropped = dict(progress["dropped"])
         buckets.flush()
         before = (dict(buckets.sizes), dict(dropped))
         try:
-            for chunk in features.read_records(trees[path], label, selection, entry):
+            for chunk in features.read_records(features.open_file(path, selection), label, selection, entry):
                 for reason, count in chunk.dropped.items():
                     dropped[reason] = dropped.get(reason, 0) + count
                 bar.update(chunk.read)
@@ -211,7 +184,7 @@ def _fill_buckets(
             buckets.rewind(before[0])
             dropped = before[1]
         else:
-            progress["counts"] = progress["counts"] | {str(path): trees[path].entries}
+            progress["counts"] = progress["counts"] | {str(path): files[path].entries}
         buckets.flush()
         progress |= {
             "file": index + 1,
@@ -225,11 +198,11 @@ def _fill_buckets(
     return progress
 
 
-def _write_splits(partial: Path, selection, entries: int, progress: dict) -> None:
+def _write_splits(partial: Path, selection, features, entries: int, progress: dict) -> None:
     """Turn the buckets into columns split by split, noting each; a split's buckets go when it is noted."""
-    buckets = columns.Buckets(partial, features.record_dtype(selection), features.SPLITS, entries)
+    buckets = columns.Buckets(partial, features.record_dtype(selection), SPLITS, entries)
     buckets.sizes = progress["sizes"]
-    for split in features.SPLITS:
+    for split in SPLITS:
         if split not in progress["splits"]:
             summary, first = columns.write_columns(buckets, partial / split, split, SCALE_EVENTS)
             progress["splits"][split] = summary
@@ -239,23 +212,6 @@ def _write_splits(partial: Path, selection, entries: int, progress: dict) -> Non
             columns.write_json(partial / "progress.json", progress)
         for path in partial.glob(f"{split}-*.records"):
             path.unlink()
-
-
-def prepare_for_scoring(config: Any, named: dict[str, str], parent: Path, quiet: bool = False) -> Path:
-    """Return columns of other files with every event in the test split, whatever its energy.
-
-    `named` has the patterns of `electrons` and `protons`, or of `files` labelled by the config's cuts.
-    """
-    recipe = all_to_test(find_recipe(config.data.recipe), "trd" if named["files"] else "file")
-    if named["files"]:
-        sources: list[Source] = [(path, None) for path in root.expand(named["files"], "flight data")]
-    else:
-        found = {}
-        for species in LABELS:
-            found[species] = root.expand(named[f"{species}s"], f"{species} files") if named[f"{species}s"] else []
-        check_apart(found["electron"], found["proton"])
-        sources = [(path, label) for species, label in LABELS.items() for path in found[species]]
-    return prepare_files(sources, config, recipe, parent, quiet)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -273,9 +229,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, text in {
         "electrons": "electron files: paths, globs or folders, separated by commas (none: simulation)",
         "protons": "proton files",
-        "files": "flight data files, for the recipe labelled by the TRD",
-        "recipe": "data set to make",
-        "tree": "name of the tree",
+        "files": "files of spacepoints; of the calorimeter, flight data for the recipe labelled by the TRD",
+        "recipe": "calorimeter data set to make",
+        "tree": "name of the tree in ROOT files",
         "cell_unit": "unit of edep_cell: keV, MeV, GeV",
         "folder": "where prepared data sets are kept",
     }.items():
@@ -285,8 +241,13 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="leave out files that cannot be read, and name them in the manifest",
     )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any field of config.data, as unit=m"
+    )
     arguments = vars(parser.parse_args(argv))
     config = load_config(arguments.pop("config"))
+    for assignment in arguments.pop("set"):
+        assign(config, assignment, "data")
     for name, value in arguments.items():
         if value not in (None, False):
             set_field(config, f"data.{name}", value)

@@ -29,16 +29,16 @@ class Tree(NamedTuple):
     name: str
     entries: int
     branches: tuple[str, ...]
-    handle: Any
+    handle: Any  # None of a file that was checked and closed
 
 
-def expand(patterns: str, what: str) -> list[Path | str]:
+def expand(patterns: str, what: str, endings: Sequence[str] = (".root",)) -> list[Path | str]:
     """Return the files that comma-separated paths, globs or folders name, sorted within each, none twice.
 
     A remote file (`root://...`) stays the text that it is.
 
-    Raises BadInput for a pattern that matches nothing and for a folder without ROOT files; `what` says in the
-    message what the files were wanted for.
+    Of a folder, the files with one of the `endings` are taken. Raises BadInput for a pattern that matches nothing and
+    for a folder without such files; `what` says in the message what the files were wanted for.
     """
     files: list[Path | str] = []
     for pattern in (part.strip() for part in patterns.split(",") if part.strip()):
@@ -47,9 +47,10 @@ def expand(patterns: str, what: str) -> list[Path | str]:
             continue
         pattern = os.path.expanduser(pattern)
         if os.path.isdir(pattern):
-            found = sorted(Path(pattern).glob("*.root"))
+            found = sorted(path for path in Path(pattern).iterdir() if path.suffix.lower() in endings)
             if not found:
-                raise BadInput(f"{pattern}: folder without ROOT files (*.root), wanted {what}")
+                kinds = " or ".join(f"*{ending}" for ending in endings)
+                raise BadInput(f"{pattern}: folder without files {kinds}, wanted {what}")
         else:
             found = sorted(map(Path, glob.glob(pattern, recursive=True)))
             if not found:
@@ -102,6 +103,8 @@ def require(tree: Tree, branches: Iterable[str]) -> None:
 
 def require_cells(tree: Tree, branch: str, cells: int) -> None:
     """Raise BadInput unless the branch holds `cells` floats per event, as far as its type tells."""
+    if tree.handle is None:
+        return  # closed again: it was checked when it was open
     dtype = _fixed_dtype(tree, branch)
     if dtype is None:
         return  # jagged or RNTuple: checked chunk by chunk as it is read
@@ -128,6 +131,27 @@ def read_scalars(tree: Tree, branches: Sequence[str], start: int, stop: int) -> 
             raise BadInput(f"{tree.path}: branch {branch!r} holds {values.dtype}, wanted numbers")
         arrays[branch] = values
     return arrays
+
+
+def read_jagged(tree: Tree, branches: Sequence[str], start: int, stop: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the number of values per event (stop - start,) and, by branch, all values one after the other, float32.
+
+    Raises BadInput where branches differ in length or hold no numbers.
+    """
+    counts, flat = None, {}
+    for branch in branches:
+        values = _read(tree, branch, start, stop)
+        if values.ndim != 2:
+            raise BadInput(f"{tree.path}: branch {branch!r} has one value per event, wanted a list of numbers")
+        found = np.asarray(ak.num(values, axis=1))
+        if counts is not None and not np.array_equal(found, counts):
+            raise BadInput(f"{tree.path}: branches {branches[0]!r} and {branch!r} differ in length near entry {start}")
+        counts, content = found, ak.to_numpy(ak.flatten(values, axis=1))
+        if content.dtype.kind not in "fiu":
+            raise BadInput(f"{tree.path}: branch {branch!r} holds {content.dtype}, wanted numbers")
+        flat[branch] = content.astype(np.float32)
+    assert counts is not None
+    return counts, flat
 
 
 def read_cells(tree: Tree, branch: str, cells: int, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:

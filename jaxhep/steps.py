@@ -1,7 +1,10 @@
 """Optimiser, state, training and evaluation step: pure functions over a NamedTuple of arrays.
 
-Nothing here knows about files, devices or configurations, so the step can be benchmarked where grain, uproot and
-orbax are missing. A batch is a dict with `label` (B,) and whatever the experiment's `inputs` function reads.
+Nothing here knows about files, devices, configurations or experiments, so the step can be benchmarked where grain,
+uproot and orbax are missing. A batch is a dict of arrays (B, ...) that the experiment's functions read:
+`inputs(batch)` gives the network's input, `loss(outputs, batch)` one value per event, `figure(outputs, batch)` the
+value per event that is followed beside the loss, `augment(key, batch)` a changed training batch, `finish(outputs,
+batch)` what is stored as a result.
 """
 
 from collections.abc import Callable
@@ -9,14 +12,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxhep.errors import BadInput
-from jaxhep.losses import weighted_sums
+from jaxhep.losses import is_correct, weighted_sums
 
 Batch = dict[str, Any]  # of arrays, NumPy's or JAX's
-Inputs = Callable[[Batch], jax.Array]
+Inputs = Callable[[Batch], Any]
 Loss = Callable[[jax.Array, Batch], jax.Array]
+Augment = Callable[[jax.Array, Batch], Batch]
 
 
 class Steering(NamedTuple):
@@ -27,7 +32,7 @@ class Steering(NamedTuple):
     best: jax.Array  # lowest validation loss so far
     stale_epochs: jax.Array  # epochs without improvement as early stopping counts them
     loss: jax.Array  # sum over the steps of this epoch
-    accuracy: jax.Array  # sum over the steps of this epoch
+    figure: jax.Array  # sum over the steps of this epoch
     steps: jax.Array  # steps summed
 
 
@@ -35,11 +40,17 @@ class State(NamedTuple):
     """Everything that changes during training; `step` is the only cursor into the data."""
 
     step: jax.Array
+    seed: jax.Array  # of initial values, dropout and augmentation
     params: Any
     batch_stats: Any
     opt_state: Any
     average: Any  # exponential moving average of params, or () where none is kept
     steering: Steering
+
+
+def unchanged(outputs: jax.Array, batch: Batch) -> jax.Array:
+    """Return the outputs as they are: results that need no finish."""
+    return outputs
 
 
 def fresh_steering() -> Steering:
@@ -52,16 +63,20 @@ def fresh_steering() -> Steering:
     )
 
 
-def build_optimiser(weight_decay: float = 0.0, clip_norm: float = 0.0) -> optax.GradientTransformation:
+def build_optimiser(
+    weight_decay: float = 0.0, clip_norm: float = 0.0, flat: bool = False
+) -> optax.GradientTransformation:
     """Return Adam without its learning rate, which the step applies, as it may depend on the state.
 
-    `clip_norm` > 0 clips the global gradient norm first; `weight_decay` > 0 is decoupled (AdamW).
+    `clip_norm` > 0 clips the global gradient norm first; `weight_decay` > 0 is decoupled (AdamW). `flat` updates all
+    parameters as one vector: one kernel instead of one per array, the same numbers, another layout of the state.
     """
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
     parts.append(optax.scale_by_adam())
     if weight_decay > 0:
         parts.append(optax.add_decayed_weights(weight_decay))
-    return optax.chain(*parts)
+    chain = optax.chain(*parts)
+    return optax.flatten(chain) if flat else chain
 
 
 def init_state(
@@ -69,14 +84,15 @@ def init_state(
     optimiser: optax.GradientTransformation,
     inputs: Inputs,
     batch: Batch,
-    seed: int,
+    seed: int | jax.Array,
     average: bool = False,
 ) -> State:
-    """Return the state before the first step; `batch` gives shapes only."""
+    """Return the state before the first step; `batch` gives shapes only, `seed` may be traced."""
     variables = model.init(jax.random.key(seed), inputs(batch), train=False)
     params = variables["params"]
     return State(
         step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimiser.init(params),
@@ -91,37 +107,40 @@ def make_train_step(
     inputs: Inputs,
     loss: Loss,
     learning_rate: Callable[[jax.Array], jax.Array],
-    seed: int = 0,
     average_decay: float = 0.0,
     axis_name: str | None = None,
+    figure: Loss = is_correct,
+    augment: Augment | None = None,
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
     """Return the pure step (state, batch) -> (state, metrics), all metrics scalars.
 
-    `loss(logits, batch)` gives one value per event; `learning_rate(step)` the rate before the plateau's factor.
-    With `axis_name` (pmap) gradients and metrics are averaged over devices; under jit over a mesh the same mean
-    follows from the shardings. Randomness (dropout) is fold_in(key(seed), step): a restart repeats it.
+    `learning_rate(step)` is the rate before the plateau's factor. With `axis_name` (pmap) gradients and metrics are
+    averaged over devices; under jit over a mesh the same mean follows from the shardings. Randomness (dropout,
+    augmentation) is fold_in(key(state.seed), step): a restart repeats it.
     """
 
     def train_step(state: State, batch: Batch):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        if augment is not None:
+            batch = augment(jax.random.fold_in(key, 1), batch)
 
         def objective(params):
-            logits, updated = model.apply(
+            outputs, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 inputs(batch),
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"dropout": key},
             )
-            return jnp.mean(loss(logits, batch)), (logits, updated.get("batch_stats", {}))
+            return jnp.mean(loss(outputs, batch)), (outputs, updated.get("batch_stats", {}))
 
-        (value, (logits, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-        accuracy = jnp.mean((logits > 0) == (batch["label"] > 0))
+        (value, (outputs, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+        followed = jnp.mean(figure(outputs, batch))
         if axis_name is not None:
-            gradients, value, accuracy, batch_stats = jax.lax.pmean(
-                (gradients, value, accuracy, batch_stats), axis_name
+            gradients, value, followed, batch_stats = jax.lax.pmean(
+                (gradients, value, followed, batch_stats), axis_name
             )
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
         rate = learning_rate(state.step) * state.steering.plateau_scale
@@ -131,16 +150,16 @@ def make_train_step(
             average = optax.incremental_update(params, state.average, 1 - average_decay)
         steering = state.steering._replace(
             loss=state.steering.loss + value,
-            accuracy=state.steering.accuracy + accuracy,
+            figure=state.steering.figure + followed,
             steps=state.steering.steps + 1,
         )
         metrics = {
             "loss": value,
-            "accuracy": accuracy,
+            "figure": followed,
             "gradient_norm": _norm(gradients),
             "learning_rate": rate,
         }
-        return State(state.step + 1, params, batch_stats, opt_state, average, steering), metrics
+        return State(state.step + 1, state.seed, params, batch_stats, opt_state, average, steering), metrics
 
     return train_step
 
@@ -149,46 +168,86 @@ def _norm(tree: Any) -> jax.Array:
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
-def scan_steps(train_step: Callable) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+def scan_steps(train_step: Callable) -> Callable[[State, Any], tuple[State, dict[str, jax.Array]]]:
     """Return a step over K batches stacked on a leading axis: one dispatch, metrics of shape (K,)."""
 
-    def train_steps(state: State, batches: Batch):
-        return jax.lax.scan(train_step, state, batches)
+    def train_steps(state: State, batches: Any):
+        if jax.tree.leaves(batches)[0].shape[0] > 1:
+            return jax.lax.scan(train_step, state, batches)
+        # One step needs no loop, and XLA's CPU convolution is several times slower inside one.
+        state, metrics = train_step(state, jax.tree.map(lambda array: array[0], batches))
+        return state, jax.tree.map(lambda value: value[None], metrics)
 
     return train_steps
 
 
-def make_eval_step(model, inputs: Inputs, loss: Loss) -> Callable[[State, Batch], dict[str, jax.Array]]:
-    """Return (state, batch) -> sums of loss, correct, weight over events, and `logits` (B,).
+def take_rows(column: jax.Array, order: jax.Array) -> jax.Array:
+    """Return the rows (B, ...) of a column (N, ...) in this order (B,), or (M, B, ...) for (M, B)."""
+    return column[order]
+
+
+def gather_steps(train_step: Callable, take: Callable = take_rows) -> Callable:
+    """Return a step (state, columns, orders) over K batches gathered on the device from columns that are kept there.
+
+    columns: name -> (N, ...), orders: (K, B) or, with members, (K, M, B) of int32, the events of each batch. `take`
+    gives the rows of one column.
+    """
+
+    def train_steps(state: State, columns: Batch, orders: jax.Array):
+        def step(state: State, order: jax.Array):
+            return train_step(state, {name: take(column, order) for name, column in columns.items()})
+
+        return scan_steps(step)(state, orders)
+
+    return train_steps
+
+
+def make_eval_step(
+    model,
+    inputs: Inputs,
+    loss: Loss,
+    figure: Loss = is_correct,
+    finish: Callable[[jax.Array, Batch], jax.Array] = unchanged,
+) -> Callable[[State, Batch], dict[str, jax.Array]]:
+    """Return (state, batch) -> sums of loss, figure, weight over events, and finished `outputs` (B, ...).
 
     `batch["weight"]` is 0 for padded events. The averaged parameters are scored where an average is kept.
     """
 
     def eval_step(state: State, batch: Batch):
         params = state.average if state.average != () else state.params
-        logits = model.apply({"params": params, "batch_stats": state.batch_stats}, inputs(batch), train=False)
-        correct = (logits > 0) == (batch["label"] > 0)
-        return weighted_sums(batch["weight"], loss=loss(logits, batch), correct=correct) | {"logits": logits}
+        outputs = model.apply({"params": params, "batch_stats": state.batch_stats}, inputs(batch), train=False)
+        sums = weighted_sums(batch["weight"], loss=loss(outputs, batch), figure=figure(outputs, batch))
+        return sums | {"outputs": finish(outputs, batch)}
 
     return eval_step
 
 
 def end_epoch(
-    steering: Steering, validation_loss: float, tolerance: float, plateau_patience: int, plateau_factor: float
+    steering: Steering, validation_loss: Any, tolerance: float, plateau_patience: int, plateau_factor: float
 ) -> Steering:
     """Return the steering after an epoch's validation: counters moved, plateau factor lowered, sums cleared.
 
     An epoch improves when the validation loss falls by more than `tolerance` below the best so far. With
     `plateau_patience` > 0 the learning rate is multiplied by `plateau_factor` after that many epochs without one.
+    Members of an ensemble, arrays (N,) here, are steered each by its own loss.
     """
-    improved = validation_loss < float(steering.best) - tolerance
-    stale = 0 if improved else int(steering.stale_epochs) + 1
-    plateau = 0 if improved else int(steering.plateau_epochs) + 1
-    scale = float(steering.plateau_scale)
-    if 0 < plateau_patience <= plateau:
-        scale, plateau = scale * plateau_factor, 0
-    values = (scale, plateau, validation_loss if improved else float(steering.best), stale, 0.0, 0.0, 0.0)
-    return Steering(*(jnp.asarray(v, old.dtype) for v, old in zip(values, steering, strict=True)))
+    validation_loss = np.asarray(validation_loss, np.float32)
+    best = np.asarray(steering.best)
+    improved = validation_loss < best - tolerance
+    stale = np.where(improved, 0, np.asarray(steering.stale_epochs) + 1)
+    plateau = np.where(improved, 0, np.asarray(steering.plateau_epochs) + 1)
+    scale = np.asarray(steering.plateau_scale)
+    lowered = (plateau >= plateau_patience) & (plateau_patience > 0)
+    scale, plateau = np.where(lowered, scale * plateau_factor, scale), np.where(lowered, 0, plateau)
+    zeros = np.zeros_like(best)
+    values = (scale, plateau, np.where(improved, validation_loss, best), stale, zeros, zeros, zeros)
+    return Steering(*(jnp.array(v, old.dtype) for v, old in zip(values, steering, strict=True)))
+
+
+def step_of(state: State) -> int:
+    """Return the step that a state, or every member of a stacked one, is at."""
+    return int(np.asarray(state.step).reshape(-1)[0])
 
 
 def build_schedule(

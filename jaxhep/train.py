@@ -2,6 +2,7 @@
 
     python -m jaxhep.train --config configs/cvt.py
     python -m jaxhep.train --config configs/cvt.py --config.data.electrons='mc/el/*.root' --config.data.protons='mc/pr/*.root'
+    python -m jaxhep.train --config configs/pointnet.py --config.data.files='mc/*.parquet' --config.ensemble.members=4
     python -m jaxhep.train --config configs/cvt.py:paper --workdir runs/cvt --config.train.batch_size=256
 
 Without files, the built-in simulation makes them. The same command again continues where it was; SIGTERM saves and
@@ -18,13 +19,14 @@ from typing import Any
 from jaxhep.config import check_same, check_same_data, plain
 from jaxhep.errors import BadInput, one_line
 from jaxhep.flags import default_workdir, parse
+from jaxhep.huge_pages import restart_with_huge_pages
 from jaxhep.stop import StopFlag
 
 SIGTERM_STATUS = 143
 
 
-def train(config: Any, workdir: Path, quiet: bool = False) -> int:
-    """Train to the end, or to SIGTERM, then evaluate; return the exit status.
+def train(config: Any, workdir: Path, quiet: bool = False, profiled: int = 0) -> int:
+    """Train to the end, or to SIGTERM, then evaluate; return the exit status. `profiled` dispatches are traced.
 
     Raises BadInput for anything wrong with config, data or run folder, before the run folder is touched, and
     FloatingPointError at the step where loss or gradients stop being finite.
@@ -33,10 +35,11 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from jaxhep import compiled, data, log, models, network, parallel, plots, steps
+    from jaxhep import compiled, data, ensemble, log, models, network, parallel, plots, profile, resident, steps
     from jaxhep.checkpoint import Checkpoints, shapes
     from jaxhep.columns import write_json
     from jaxhep.evaluate import evaluate
+    from jaxhep.experiments import part_of
     from jaxhep.manifest import read_manifest
     from jaxhep.prepare import prepare
 
@@ -46,51 +49,51 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
 
     # What can be wrong with the config is found before anything is simulated or read.
     check_same(workdir, config)
+    inputs = part_of(config, "inputs")
+    inputs.check(config)
+    resident.check(config)
+    part_of(config, "evaluation").check(config)
+    seeds = ensemble.seeds(config)
+    members, group = len(seeds), config.ensemble.group
     devices = parallel.choose_devices(config.parallel.kind, config.parallel.devices, settings.batch_size)
     scoring_batch = -(-config.evaluate.batch_size // len(devices)) * len(devices)  # the last batch is padded anyway
     for name in ("batch_size", "epochs", "steps_per_dispatch"):
         if settings[name] < 1:
             raise BadInput(f"config.train.{name} is {settings[name]}, wanted at least 1")
-    model = network.build_model(config, parallel.AXIS if config.parallel.kind == "pmap" else None)
+    axis_name = parallel.AXIS if config.parallel.kind == "pmap" else None
+    network.build_model(config, axis_name)
     steps.build_schedule(settings.schedule, settings.learning_rate, settings.warmup_steps, 1)
-    network.build_inputs(config, {"log_cell_mean": 1.0})
-    needs_track = bool(config.inputs.window)
 
     # Data.
     folder = prepare(config, quiet)
     manifest = read_manifest(folder)
     check_same_data(workdir, manifest["content_hash"])
-    names = network.column_names(config)
+    names = inputs.column_names(config)
     train_split = data.Split(folder, "train", config.data.limit.train)
     validation = data.Split(folder, "validation", config.data.limit.validation)
-    if needs_track and "track" not in train_split.columns:
-        raise BadInput(
-            f"config.inputs.window needs the track, which recipe {config.data.recipe!r} does not store; use mc_200_2000_track"
-        )
-    batches = data.Batches(train_split, settings.batch_size, config.seed, names, settings.order)
-    labels = train_split.column("label")
-    electrons, protons = int(np.sum(labels == 1)), int(np.sum(labels == 0))
-    electron_weight = settings.electron_weight or protons / electrons
+    inputs.missing(config, train_split.columns)
+    each = [data.Batches(train_split, settings.batch_size, int(seed), names, settings.order) for seed in seeds]
+    batches = each[0] if members == 1 else data.Members(each)
+    training_facts = inputs.training_facts(config, train_split.column("label"))
 
     # Network, steps, state.
     total_steps = settings.epochs * batches.steps_per_epoch
     total_steps = min(total_steps, settings.max_steps) if settings.max_steps else total_steps
-    inputs, loss = network.build_inputs(config, manifest["scaling"]), network.build_loss(electron_weight)
-    optimiser = steps.build_optimiser(settings.weight_decay, settings.clip_norm)
     schedule = steps.build_schedule(settings.schedule, settings.learning_rate, settings.warmup_steps, total_steps)
-    axis_name = parallel.AXIS if config.parallel.kind == "pmap" else None
-    train_step = steps.make_train_step(
-        model, optimiser, inputs, loss, schedule, config.seed, settings.average_decay, axis_name
-    )
-    run = parallel.build_parallel(config.parallel.kind, devices, train_step, steps.make_eval_step(model, inputs, loss))
-    plain_model = network.build_model(config)  # initialising happens outside pmap's axis
-    example = network.example_batch(config, 1)
-
-    def make_state() -> steps.State:
-        return steps.init_state(plain_model, optimiser, inputs, example, config.seed, settings.average_decay > 0)
-
+    net = network.build_network(config, manifest["scaling"], training_facts, axis_name)
+    train_step = ensemble.train_together(net.train_step(config, schedule, axis_name), members, group)
+    eval_step = ensemble.score_together(net.eval_step(), members, group)
+    keep = resident.wanted(config, resident.bytes_of(train_split, names), devices[0])
+    run = parallel.build_parallel(config.parallel.kind, devices, train_step, eval_step, members, group, keep)
+    stream = data.Orders(batches) if keep else batches
+    columns = {"columns": resident.place(train_split, names, run.kept)} if keep else {}
+    make_state = ensemble.stack(net.init, seeds)
     like = shapes(make_state, run.sharding)
-    parameters = models.trainable_parameters(like.params)
+    parameters = models.trainable_parameters(like.params) // members
+    if members > 1 and config.parallel.kind == "jit":
+        count = min(settings.steps_per_dispatch, batches.steps_per_epoch, total_steps)
+        example = {n: jax.ShapeDtypeStruct((count, *v.shape), v.dtype) for n, v in stream[0].items()} | columns
+        ensemble.check_memory(run.train, like, example, config, devices[0])
 
     # Run folder: made only now, when everything that can be checked has been.
     workdir.mkdir(parents=True, exist_ok=True)
@@ -98,22 +101,19 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     checkpoints = Checkpoints(workdir)
     restored = checkpoints.restore_latest(like)
     state = run.place(jax.jit(make_state)()) if restored is None else restored
-    first_step = int(state.step)
+    first_step = steps.step_of(state)
     done = finished(state, settings) or first_step >= total_steps
     facts = log.provenance(
         data_hash=manifest["content_hash"],
         data_folder=str(folder),
         simulation=manifest["simulation"],
         scaling=manifest["scaling"],
-        ranges=manifest["ranges"],
+        ranges=manifest.get("ranges"),
         trainable_parameters=parameters,
-        electron_weight=electron_weight,
-        events={
-            "train": len(train_split),
-            "validation": len(validation),
-            "electrons": electrons,
-            "protons": protons,
-        },
+        members=members,
+        **training_facts,
+        events={"train": len(train_split), "validation": len(validation)},
+        data_on_device=keep,
         continued_from=first_step if restored is not None else None,
         events_per_second=None,
     )
@@ -121,43 +121,45 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
         write_json(workdir / "provenance.json", facts)
     journal = log.Log(workdir, first_step)
     if not quiet:
-        print(models.summary(plain_model, (1, *network.input_shape(config))))
-        print(
-            f"{len(train_split)} training events ({electrons} electrons, {protons} protons, electron weight {electron_weight:.3g}), {len(validation)} for validation"
-        )
+        print(network.summary(config))
+        print(f"{len(train_split)} training events, {len(validation)} for validation")
+        for line in inputs.describe(training_facts):
+            print(line)
         print(
             f"{len(devices)} x {devices[0].device_kind} by {config.parallel.kind}, batch {settings.batch_size}, {batches.steps_per_epoch} steps an epoch"
+            + (", data on the device" if keep else "")
+            + (f", {members} members" if members > 1 else "")
             + (f", continuing at step {first_step}" if restored is not None else "")
         )
-        if protons < 10_000:
-            print(f"note: {protons} training protons bound the rejection that can be learnt")
 
     # The loop.
-    stop = StopFlag()
+    stop, trace = StopFlag(), profile.Trace(workdir / "profile", profiled)
     step, pending, saved_at, first_done = first_step, None, time.perf_counter(), None
     validation_loss = float("inf")
     bar = tqdm(
-        total=total_steps * settings.batch_size,
-        initial=step * settings.batch_size,
+        total=total_steps * settings.batch_size * members,
+        initial=step * settings.batch_size * members,
         unit=" events",
         unit_scale=True,
         desc="train",
         disable=True if quiet else None,
     )
-    counts = dispatches(step, batches.steps_per_epoch, total_steps, settings.steps_per_dispatch)
     try:
-        for batch in data.load(batches, step, counts) if not done else ():
-            state, metrics = run.train(state, batch)
+        for batch in data.load(stream, step, total_steps, settings.steps_per_dispatch) if not done else ():
+            trace.before_dispatch(state)
+            state, metrics = run.train(state, batch | columns)
             if pending is not None:
                 check_finite(pending, step)  # read one dispatch late, so that the device never waits for the host
             pending = metrics
-            step += len(batch["label"])
-            bar.update(batch["label"].size)
+            count = len(next(iter(batch.values())))
+            step += count
+            bar.update(count * settings.batch_size * members)
             if first_done is None:
                 jax.block_until_ready(state)
                 first_done = (time.perf_counter(), step)
                 if not quiet:
                     print(f"first step after {first_done[0] - began:.1f} s")
+                facts["first_step_seconds"] = first_done[0] - began
             epoch_ends = step % batches.steps_per_epoch == 0 or step == total_steps
             stopping = stop.wanted
             if epoch_ends or stopping or time.perf_counter() - saved_at > settings.checkpoint_seconds:
@@ -165,20 +167,20 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
                 if epoch_ends:
                     epoch = -(-step // batches.steps_per_epoch)
                     sums = score_sums(run.evaluate, state, data.in_order(validation, scoring_batch, names))
-                    validation_loss = sums["loss"] / sums["weight"]
+                    losses = sums["loss"] / sums["weight"]  # of every member
+                    validation_loss = float(np.mean(losses))
+                    steering, figure = state.steering, inputs.FIGURE
                     numbers = {
                         "epoch": epoch,
-                        "train_loss": float(state.steering.loss / state.steering.steps),
-                        "train_accuracy": float(state.steering.accuracy / state.steering.steps),
+                        "train_loss": float(np.mean(steering.loss / steering.steps)),
+                        f"train_{figure}": float(np.mean(steering.figure / steering.steps)),
                         "validation_loss": validation_loss,
-                        "validation_accuracy": sums["correct"] / sums["weight"],
-                        "learning_rate": float(metrics["learning_rate"][-1]),
-                        "gradient_norm": float(metrics["gradient_norm"][-1]),
+                        f"validation_{figure}": float(np.mean(sums["figure"] / sums["weight"])),
+                        "learning_rate": float(np.mean(metrics["learning_rate"][-1])),
+                        "gradient_norm": float(np.mean(metrics["gradient_norm"][-1])),
                     }
                     patience = settings.plateau_patience if settings.schedule == "plateau" else 0
-                    steering = steps.end_epoch(
-                        state.steering, validation_loss, settings.tolerance, patience, settings.plateau_factor
-                    )
+                    steering = steps.end_epoch(steering, losses, settings.tolerance, patience, settings.plateau_factor)
                     state = run.place(state._replace(steering=steering))
                     journal.write(step, **numbers)
                     bar.write(
@@ -195,12 +197,13 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
                 break
         if first_done is not None and step > first_done[1]:
             facts["events_per_second"] = (
-                (step - first_done[1]) * settings.batch_size / (time.perf_counter() - first_done[0])
+                (step - first_done[1]) * settings.batch_size * members / (time.perf_counter() - first_done[0])
             )
         if not done:
             facts |= {"finished_at_step": step, "seconds": time.perf_counter() - began}
             write_json(workdir / "provenance.json", facts)
     finally:
+        trace.stop(state)
         stop.restore()
         bar.close()
         journal.close()
@@ -209,44 +212,44 @@ def train(config: Any, workdir: Path, quiet: bool = False) -> int:
     plots.training_curves(
         log.read_log(workdir),
         f"{config.model.name}, {parameters:,} parameters",
+        inputs.FIGURE,
+        inputs.FIGURE_LABEL,
         workdir / "evaluation" / "training",
     )
     evaluate(workdir, quiet=quiet)
     return 0
 
 
-def dispatches(step: int, steps_per_epoch: int, total_steps: int, most: int) -> Iterator[int]:
-    """Yield how many steps each dispatch runs: `most`, fewer where an epoch or the run ends."""
-    while step < total_steps:
-        count = min(most, steps_per_epoch - step % steps_per_epoch, total_steps - step)
-        yield count
-        step += count
-
-
 def finished(state: Any, settings: Any) -> bool:
-    """Return whether early stopping has ended the run."""
-    return int(state.steering.stale_epochs) >= settings.patience > 0
+    """Return whether early stopping has ended the run: for an ensemble, that of its last member."""
+    import numpy as np
+
+    return int(np.min(state.steering.stale_epochs)) >= settings.patience > 0
 
 
 def check_finite(metrics: dict[str, Any], step: int) -> None:
     """Raise FloatingPointError naming the first step whose loss or gradient is not finite; `step` is the last one's end."""
     import numpy as np
 
-    bad = ~(np.isfinite(metrics["loss"]) & np.isfinite(metrics["gradient_norm"]))
+    loss, gradient = (np.asarray(metrics[name]).reshape(len(metrics[name]), -1) for name in ("loss", "gradient_norm"))
+    bad = ~(np.isfinite(loss) & np.isfinite(gradient))
     if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        values = f"loss {float(metrics['loss'][first])}, gradient norm {float(metrics['gradient_norm'][first])}"
+        at, member = np.argwhere(bad)[0]
+        values = f"loss {loss[at, member]}, gradient norm {gradient[at, member]}"
+        values += f" of member {member}" if loss.shape[1] > 1 else ""
         raise FloatingPointError(
-            f"{values} at step {step - len(bad) + first + 1}: training stopped, the last good checkpoint is kept; try a lower config.train.learning_rate or config.train.clip_norm=1"
+            f"{values} at step {step - len(bad) + at + 1}: training stopped, the last good checkpoint is kept; try a lower config.train.learning_rate or config.train.clip_norm=1"
         )
 
 
-def score_sums(eval_step: Any, state: Any, batches: Iterator[dict]) -> dict[str, float]:
-    """Return loss, correct and weight summed over all events, each counted once."""
-    sums = {"loss": 0.0, "correct": 0.0, "weight": 0.0}
+def score_sums(eval_step: Any, state: Any, batches: Iterator[dict]) -> dict[str, Any]:
+    """Return loss, figure and weight summed over all events, each counted once; arrays (N,) for N members."""
+    import numpy as np
+
+    sums: dict[str, Any] = {"loss": 0.0, "figure": 0.0, "weight": 0.0}
     for batch in batches:
         found = eval_step(state, batch)
-        sums = {name: value + float(found[name]) for name, value in sums.items()}
+        sums = {name: value + np.asarray(found[name], np.float64) for name, value in sums.items()}
     return sums
 
 
@@ -261,12 +264,13 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(plain(config), indent=2))
         return 0
     if values.summary:
-        from jaxhep import models, network
+        from jaxhep import network
 
-        print(models.summary(network.build_model(config), (1, *network.input_shape(config))))
+        print(network.summary(config))
         return 0
-    return train(config, Path(values.workdir or default_workdir(argv)))
+    return train(config, Path(values.workdir or default_workdir(argv)), profiled=values.profile)
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     sys.exit(one_line(main))

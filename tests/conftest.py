@@ -25,6 +25,13 @@ def shared() -> Path:
     return SHARED / "data"
 
 
+@pytest.fixture(autouse=True)
+def drawing(request, monkeypatch):
+    """Render plots in tests marked `draws` alone: it takes seconds a run, and the others look at numbers."""
+    if "draws" not in request.keywords:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: Path(path).touch())
+
+
 def made_up_events(events: int, seed: int, species: str = "electron", run: int = 1) -> dict[str, np.ndarray]:
     """Return columns of tree t1 with random sparse cells whose sum is en3d; nothing physical about them."""
     generator = np.random.default_rng(seed)
@@ -67,6 +74,42 @@ def samples(tmp_path_factory) -> Path:
     for species, seed in (("electron", 1), ("proton", 2)):
         write_events(folder / f"{species[:2]}.root", made_up_events(1500, seed, species))
     return folder
+
+
+def made_up_annihilations(events: int, seed: int, run: int = 1) -> dict[str, np.ndarray]:
+    """Return columns as the TPC's simulation gives them: straight tracks from a vertex; nothing more is physical."""
+    generator = np.random.default_rng(seed)
+    count = generator.integers(20, 140, events).astype(np.int32)
+    event = np.repeat(np.arange(events), count)
+    vertex = np.c_[generator.normal(0, 10, (events, 2)), generator.uniform(-900, 900, events)]
+    track = event * 4 + generator.integers(0, 4, len(event))
+    angle, slope = generator.uniform(0, 2 * np.pi, 4 * events)[track], generator.normal(0, 0.5, 4 * events)[track]
+    radius = generator.uniform(110, 180, len(event))
+    points = np.c_[radius * np.cos(angle), radius * np.sin(angle), vertex[event, 2] + radius * slope]
+    amplitude = generator.exponential(1.0, len(event)).astype(np.float32)
+    order = np.lexsort((-amplitude, event))
+    columns = {"points": points[order], "amplitude": amplitude[order], "vertex": vertex}
+    columns = {name: values.astype(np.float32) for name, values in columns.items()}
+    columns |= {"count": count, "charged_pions": generator.integers(2, 5, events).astype(np.int8)}
+    return columns | {"run": np.full(events, run, np.uint32), "event": np.arange(events, dtype=np.uint32)}
+
+
+@pytest.fixture(scope="session")
+def spacepoints(tmp_path_factory) -> Path:
+    """A Parquet file of 400 made-up annihilations."""
+    from jaxhep.alpha_g import production
+
+    path = tmp_path_factory.mktemp("spacepoints") / "annihilations.parquet"
+    production.write_parquet(path, iter([made_up_annihilations(400, 3)]))
+    return path
+
+
+@pytest.fixture
+def vertex_config(spacepoints, tmp_path):
+    """A small configuration on the made-up annihilations."""
+    config = load_config(str(ROOT / "configs/pointnet.py:smoke"))
+    config.data.files, config.data.folder = str(spacepoints), str(tmp_path / "prepared")
+    return config
 
 
 @pytest.fixture

@@ -43,11 +43,27 @@ def test_a_batch_depends_on_seed_and_step_alone(split, order):
 
 def test_the_loader_gives_the_same_batches_from_any_start(split):
     batches = data.Batches(split, 16, 0, NAMES)
-    loaded = list(data.load(batches, 7, iter([1, 3, 2])))
-    assert [len(part["label"]) for part in loaded] == [1, 3, 2]
-    for offset, step in enumerate(range(7, 13)):
-        part = np.concatenate([part["cells"] for part in loaded])[offset]
-        np.testing.assert_array_equal(part, batches[step]["cells"])
+    loaded = list(data.load(batches, 7, 12, 3))
+    assert [len(part["label"]) for part in loaded] == [3, 2]
+    cells = np.concatenate([part["cells"] for part in loaded])
+    for offset, step in enumerate(range(7, 12)):
+        np.testing.assert_array_equal(cells[offset], batches[step]["cells"])
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "most"), [(0, 30, 4), (7, 30, 4), (9, 10, 3), (10, 35, 20), (3, 33, 1), (5, 5, 2)]
+)
+def test_dispatches_end_with_their_epoch_and_with_the_run(start, stop, most):
+    class Ten:
+        steps_per_epoch = 10
+
+    dispatches = data.Dispatches(Ten(), start, stop, most)
+    step = start
+    for number in range(len(dispatches)):
+        begin, count = dispatches.steps(number)
+        assert (begin, count) == (step, min(most, 10 - step % 10, stop - step))
+        step += count
+    assert step == stop
 
 
 def test_gathered_values_belong_together(split):

@@ -12,6 +12,7 @@ from jaxhep.models.attention import attention
 from jaxhep.models.convolution import convolution, depthwise, max_pool
 from jaxhep.models.cvt import SMALL_KERNELS, CvT
 
+# Networks on images of cells; PointNet has its own tests.
 COUNTS = {"mlp": 192_001, "cnn": 106_317, "resnet10": 4_900_033, "resnet18": 11_170_753, "cvt": 4_895_873}
 NARROW = {
     "mlp": {"hidden": (8, 4)},
@@ -58,7 +59,7 @@ def numbers_for(shapes, seed: int = 0):
 
 
 def test_parameter_counts_are_those_of_the_publication():
-    assert {name: count(model(), (1, 18, 72, 1)) for name, model in MODELS.items()} == COUNTS
+    assert {name: count(MODELS[name](), (1, 18, 72, 1)) for name in COUNTS} == COUNTS
     assert count(CvT(), (1, 18, 72, 2)) == 4_896_641
     assert count(CvT(**SMALL_KERNELS), (1, 18, 72, 2)) == 4_895_489
 
@@ -96,7 +97,7 @@ def test_summary_ends_with_the_count():
     assert summary(CvT(), (1, 18, 72, 1)).splitlines()[-1] == "trainable parameters: 4895873"
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_logits_and_parameters_are_float32(name, dtype):
     def run():
@@ -110,7 +111,7 @@ def test_logits_and_parameters_are_float32(name, dtype):
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, changed, logits))} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COUNTS)
 def test_bfloat16_is_near_float32_and_one_event_is_enough(name):
     shape = (1, 18, 24, 1)
     variables = numbers_for(shapes_of(MODELS[name](**NARROW[name]), shape))
@@ -191,7 +192,8 @@ def normal(*shape, seed: int = 0):
         ((6, 5), (1, 1), (2, 2), 0),
     ],
 )
-def test_convolution_formulations_agree(size, window, strides, padding):
+def test_convolution_formulations_agree(size, window, strides, padding, monkeypatch):
+    monkeypatch.setattr("jaxhep.models.convolution.CHUNK_POSITIONS", 1)  # one event at a time
     x, kernel = normal(2, *size, 3), normal(*window, 3, 4, seed=1)
     sides = ((padding, padding),) * 2 if isinstance(padding, int) else padding
     sides = (sides, sides) if isinstance(sides[0], int) else sides
@@ -200,7 +202,7 @@ def test_convolution_formulations_agree(size, window, strides, padding):
         return jax.lax.conv_general_dilated(x, kernel, strides, sides, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     functions = {"reference": reference}
-    for name in ("direct", "patches", "taps", "by size"):
+    for name in ("direct", "patches", "chunks", "by size", "by size, no loop"):
         functions[name] = lambda x, kernel, name=name: convolution(x, kernel, strides, padding, name)
     assert_equal_with_gradients(functions, x, kernel)
 
@@ -226,13 +228,10 @@ def test_max_pool_shows_not_a_number():
     assert np.isnan(max_pool(x, (2, 2), (2, 2), 0, "cpu")[0, 0, 0, 0])
 
 
-@pytest.mark.parametrize("chunk", [0, 1, 2])
-def test_attention_kinds_and_chunks_agree(chunk):
+def test_attention_kinds_agree():
     query, key, value = (normal(5, 7, 3, 4, seed=seed) for seed in range(3))
     functions = {
-        "all at once": lambda q, k, v: attention(q, k, v, 0.3, "explicit"),
-        "in chunks": lambda q, k, v: attention(q, k, v, 0.3, "explicit", chunk),
-        "fused": lambda q, k, v: attention(q, k, v, 0.3, "fused"),
+        kind: lambda q, k, v, kind=kind: attention(q, k, v, 0.3, kind) for kind in ("explicit", "by_head", "fused")
     }
     assert_equal_with_gradients(functions, query, key, value)
 

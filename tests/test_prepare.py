@@ -14,10 +14,11 @@ from jaxhep import columns, prepare
 from jaxhep.ams_ecal import features, recipes
 from jaxhep.errors import BadInput
 from jaxhep.manifest import read_manifest
+from jaxhep.records import SPLITS
 
 
 def open_all(folder):
-    return {split: columns.open_columns(folder, split) for split in features.SPLITS}
+    return {split: columns.open_columns(folder, split) for split in SPLITS}
 
 
 def identities(split):
@@ -140,7 +141,7 @@ def test_flight_data_are_labelled_by_the_cuts(config, samples, tmp_path):
     assert manifest["dropped"]["no label: between the cuts or NaN"] == 50
     for split in open_all(folder).values():
         np.testing.assert_array_equal(split["label"], split["run"] == 1)
-    fractions = [manifest["splits"][name]["events"] / 1150 for name in features.SPLITS]
+    fractions = [manifest["splits"][name]["events"] / 1150 for name in SPLITS]
     np.testing.assert_allclose(fractions, [0.6, 0.2, 0.2], atol=0.05)
     config.data.electrons = "x.root"
     with pytest.raises(BadInput, match="labels one sample itself"):

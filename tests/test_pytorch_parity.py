@@ -1,4 +1,4 @@
-"""The Flax networks equal the PyTorch baseline: logits, gradients and running statistics, in float64."""
+"""The calorimeter networks equal the PyTorch baseline: logits, gradients and running statistics, in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +128,7 @@ def values_per_channel(reference, images) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "pointnet"])  # test_pointnet_parity has that
 def test_inference_equals_pytorch_at_full_size(name, float64):
     shape = (18, 72, 1)
     model, variables, reference = pair(name, {}, {}, shape)

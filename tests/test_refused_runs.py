@@ -15,6 +15,12 @@ def test_a_workdir_of_another_config_is_refused(tmp_path, simulated, capsys):
     assert run("mlp", tmp_path, simulated, "train.epochs=2") == 0  # longer is no other run
 
 
+def test_checkpoints_of_an_unknown_run_are_refused(tmp_path, simulated, capsys):
+    (tmp_path / "checkpoints" / "step_8").mkdir(parents=True)
+    assert one_line(run, "mlp", tmp_path, simulated) == 2
+    assert "holds checkpoints but no config.json" in capsys.readouterr().err
+
+
 def test_other_data_in_the_same_files_are_refused(tmp_path, simulated, capsys):
     write_events(tmp_path / "pr.root", made_up_events(300, 8, "proton"))
     write_events(tmp_path / "el.root", made_up_events(300, 1))

@@ -78,7 +78,7 @@ def test_expand_names_what_is_missing(tmp_path):
         BadInput, match=r"electron.root: no such file, wanted electron files \(nearest: 'electrons.root'\)"
     ):
         root.expand(f"{tmp_path}/electron.root", "electron files")
-    with pytest.raises(BadInput, match=r"empty: folder without ROOT files"):
+    with pytest.raises(BadInput, match=r"empty: folder without files \*\.root"):
         root.expand(f"{tmp_path}/empty", "files")
     with pytest.raises(BadInput, match="no such file, wanted files"):
         root.expand(f"{tmp_path}/*.rot", "files")

@@ -83,7 +83,7 @@ def test_padding_counts_for_nothing():
     batch = batch_of(1) | {"weight": np.r_[np.ones(10), np.zeros(6)].astype(np.float32)}
     sums = evaluate(state, batch)
     short = evaluate(state, {name: value[:10] for name, value in batch.items()})
-    for name in ("loss", "correct", "weight"):
+    for name in ("loss", "figure", "weight"):
         np.testing.assert_allclose(sums[name], short[name], rtol=1e-6)
 
 
@@ -97,7 +97,7 @@ def test_the_average_follows_and_is_what_is_scored():
         rtol=1e-5,
         atol=1e-7,
     )
-    scored = evaluate(state, batch_of(1) | {"weight": np.ones(16, np.float32)})["logits"]
+    scored = evaluate(state, batch_of(1) | {"weight": np.ones(16, np.float32)})["outputs"]
     wanted = MLP(hidden=(8,)).apply({"params": state.average}, inputs(batch_of(1)), train=False)
     np.testing.assert_allclose(scored, wanted, rtol=1e-5)
 

@@ -38,7 +38,9 @@ def digests_of(workdir, step):
     return json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.draws if name == "mlp" else ()) for name in CONFIGS]
+)
 def test_every_config_trains_resumes_and_evaluates(name, tmp_path, simulated, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
@@ -78,9 +80,11 @@ def test_every_config_trains_resumes_and_evaluates(name, tmp_path, simulated, mo
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet10"])
-def test_twenty_steps_equal_ten_and_restart_and_ten_bit_for_bit(name, tmp_path, simulated, monkeypatch):
+@pytest.mark.parametrize("name", ["cnn", "pointnet"])
+def test_twenty_steps_equal_ten_and_restart_and_ten_bit_for_bit(name, tmp_path, simulated, spacepoints, monkeypatch):
+    """The second one has BatchNorm and random augmentation."""
     settings = ("train.max_steps=20", "train.epochs=9", "train.schedule=cosine", "train.average_decay=0.9")
+    settings += (f"data.files={spacepoints}", "augment.choose=True") if name == "pointnet" else ()
     assert run(name, tmp_path / "straight", simulated, *settings) == 0
     with monkeypatch.context() as patch:
         stop_after(patch, 10)
@@ -149,7 +153,7 @@ def test_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path, simu
 
 
 def test_pmap_trains_too(tmp_path, simulated):
-    assert run("resnet10", tmp_path, simulated, "parallel.kind=pmap", "train.epochs=1") == 0
+    assert run("mlp", tmp_path, simulated, "parallel.kind=pmap", "train.epochs=1") == 0
 
 
 @pytest.mark.parametrize(
@@ -164,6 +168,7 @@ def test_other_settings(tmp_path, simulated, overrides):
     assert run("cnn", tmp_path, simulated, "train.epochs=1", *overrides) == 0
 
 
+@pytest.mark.draws
 def test_real_input_from_another_simulation(tmp_path, simulated, shared):
     """Geant4 showers in the AMS layout, scored by a network that was trained on the built-in simulation."""
     assert (

@@ -1,6 +1,7 @@
-"""The four calorimeter networks in plain PyTorch: what jaxhep is compared with in tests and benchmarks.
+"""The networks in plain PyTorch: what jaxhep is compared with in tests and benchmarks.
 
-Each takes (B, C, H, W) energies, B batch, C channels, H layers, W cells, and gives (B,) logits.
+The calorimeter networks take (B, C, H, W) energies, B batch, C channels, H layers, W cells, and give (B,) logits;
+PointNet takes (B, P, 3) points and gives (B, outputs) values.
 """
 
 from functools import partial
@@ -8,6 +9,7 @@ from functools import partial
 from .cnn import CNN
 from .cvt import CvT
 from .mlp import MLP
+from .pointnet import PointNet
 from .resnet import ResNet
 
 MODELS = {
@@ -16,4 +18,5 @@ MODELS = {
     "resnet10": partial(ResNet, stage_sizes=(1, 1, 1, 1)),
     "resnet18": partial(ResNet, stage_sizes=(2, 2, 2, 2)),
     "cvt": CvT,
+    "pointnet": PointNet,
 }

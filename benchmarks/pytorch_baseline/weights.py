@@ -14,13 +14,13 @@ NORM_NAMES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": 
 def state_dict(variables, name: str, input_shape: tuple[int, int, int] = (18, 72, 1)) -> dict[str, torch.Tensor]:
     """The PyTorch state_dict with the weights of Flax `variables` (params and, if any, batch_stats).
 
-    name: "mlp", "cnn", "resnet10", "resnet18" or "cvt"; input_shape: (H, W, C) of one event. Gradients in the shape of
+    name: "mlp", "cnn", "resnet10", "resnet18", "cvt" or "pointnet"; input_shape: (H, W, C) of one event. Gradients in the shape of
     params translate the same way. Flax stores the plain variance of BatchNorm, PyTorch the unbiased one, larger by
     n/(n-1) for n values per channel: a difference of the running estimates which is left as it is.
     Raises ValueError for an unknown name.
     """
-    if name not in ("mlp", "cnn", "resnet10", "resnet18", "cvt"):
-        raise ValueError(f"network is {name!r}; it must be mlp, cnn, resnet10, resnet18 or cvt")
+    if name not in ("mlp", "cnn", "resnet10", "resnet18", "cvt", "pointnet"):
+        raise ValueError(f"network is {name!r}; it must be mlp, cnn, resnet10, resnet18, cvt or pointnet")
     arrays = {**traverse_util.flatten_dict(variables["params"], sep=".")}
     arrays |= traverse_util.flatten_dict(variables.get("batch_stats", {}), sep=".")
     first_dense = {"mlp": "dense_1.kernel", "cnn": "dense.kernel"}.get(name)
@@ -49,6 +49,8 @@ def torch_array(array: np.ndarray) -> np.ndarray:
 def torch_name(path: str, name: str) -> str:
     """PyTorch's name of the Flax array called `path`, as in "stage_1_block_1.convolution_1.kernel"."""
     *modules, leaf = path.split(".")
+    if name == "pointnet":
+        return pointnet_name(modules, leaf)
     if name == "mlp" and modules[0].startswith("dense_"):
         modules = ["dense", str(int(modules[0].removeprefix("dense_")) - 1)]
     if name == "cnn" and modules[0].startswith("convolution_"):
@@ -68,6 +70,22 @@ def torch_name(path: str, name: str) -> str:
     if name == "cvt" and modules and modules[-1] in ("query", "key", "value"):
         return ".".join([*modules, projection_name(leaf)])
     return ".".join([*modules, {"kernel": "weight", **NORM_NAMES}.get(leaf, leaf)])
+
+
+def pointnet_name(modules: list[str], leaf: str) -> str:
+    """PyTorch's name of a PointNet array: the parts after the feature transform are one stack called `rest`."""
+    *part, layer = modules
+    if layer in ("output", "values"):
+        return f"{(part or ['rest'])[0]}.values.{'weight' if leaf == 'kernel' else 'bias'}"
+    kind, number = layer.split("_")
+    place = int(number) - 1
+    if not part and kind == "points":
+        part, place = (["first"], 0) if place == 0 else (["rest"], place - 1)
+    stack = (part or ["rest"])[0]
+    module = "first" if stack == "first" else f"{stack}.{kind}.{place}"
+    if leaf in ("kernel", "bias"):
+        return f"{module}.dense.{'weight' if leaf == 'kernel' else 'bias'}"
+    return f"{module}.norm.{NORM_NAMES[leaf.removeprefix('norm_')]}"
 
 
 def projection_name(leaf: str) -> str:

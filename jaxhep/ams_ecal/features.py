@@ -14,6 +14,7 @@ import numpy as np
 from jaxhep import root
 from jaxhep.ams_ecal.recipes import Recipe
 from jaxhep.errors import BadInput, nearest
+from jaxhep.records import Chunk, choose_split, keys_of, shuffling
 
 CELL_BRANCH = "edep_cell"
 SHAPE = (18, 72)
@@ -32,7 +33,6 @@ OBSERVERS = (
     "weight",
 )  # kept where every file has them: reference scores, event weights
 ENCODING = f"round({CODES_PER_UNIT} log(1 + E / MeV)), uint16"
-SPLITS = ("train", "validation", "test")
 
 
 class Labelling(NamedTuple):
@@ -48,21 +48,16 @@ class Selection(NamedTuple):
 
     recipe: Recipe
     cell_unit: str = "MeV"
+    tree: str = "t1"
     labelling: Labelling = Labelling()
     observers: tuple[str, ...] = ()  # those of OBSERVERS that every file has
     identified: bool = True  # files have `run` and `event`
     generated: bool = True  # files have `mom`
 
 
-class Chunk(NamedTuple):
-    """Records of one range of entries, ready to be shuffled into columns."""
-
-    records: np.ndarray  # of record_dtype(selection), selected events only
-    split: np.ndarray  # (n,) index into SPLITS
-    read: int  # entries read
-    dropped: dict[str, int]  # reason -> entries left out
-    next_entry: int
-    settled: bool  # everything left out so far has been counted: reading may begin anew at next_entry
+def open_file(path: Path | str, selection: Selection) -> root.Tree:
+    """Open the tree of a file. Raises BadInput where it is not there or not readable."""
+    return root.open_tree(path, selection.tree)
 
 
 def describe(selection: Selection, trees: list[root.Tree]) -> Selection:
@@ -83,6 +78,11 @@ def describe(selection: Selection, trees: list[root.Tree]) -> Selection:
         identified={"run", "event"} <= common,
         generated="mom" in common,
     )
+
+
+def complete(selection: Selection, trees: list[root.Tree]) -> Selection:
+    """Return the selection: nothing of it waits for the content of all files."""
+    return selection
 
 
 def required_branches(selection: Selection) -> list[str]:
@@ -120,7 +120,7 @@ def read_records(tree: root.Tree, label: int | None, selection: Selection, start
         for name in {"en3d", selection.recipe.energy}:
             _check_energies(tree, name, scalars[name], first)
         kept, labels, split, dropped = _select(selection, scalars, label)
-        keys = _keys(identity, scalars, labels)
+        keys = keys_of(labels, *(scalars[name] for name in identity))
         split = _split(selection.recipe, split, keys)
         for begin, cells in root.read_cells(tree, CELL_BRANCH, SHAPE[0] * SHAPE[1], first, last):
             inside = slice(begin - first, begin - first + len(cells))
@@ -145,7 +145,8 @@ def expected_bytes(selection: Selection, labelled: list[tuple[root.Tree, int | N
     names = list(dict.fromkeys(_scalar_branches(selection)))
     for tree, label in labelled:
         if label not in fraction and tree.entries:
-            scalars = root.read_scalars(tree, names, 0, min(tree.entries, root.SUPERCHUNK))
+            opened = open_file(tree.path, selection)
+            scalars = root.read_scalars(opened, names, 0, min(tree.entries, root.SUPERCHUNK))
             fraction[label] = float(np.mean(_select(selection, scalars, label)[0]))
         events += tree.entries * fraction.get(label, 0.0)
     return events * record_dtype(selection).itemsize
@@ -225,51 +226,24 @@ def _select(selection: Selection, scalars: dict[str, np.ndarray], label: int | N
     return kept, labels, band, {reason: count for reason, count in dropped.items() if count}
 
 
-def _keys(names: tuple[str, ...], scalars: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Return a 64-bit hash of label and event identity: run and event, or the energies' bits where there are none."""
-    key = labels.astype(np.uint64)
-    for name in names:
-        values = scalars[name]
-        bits = (
-            values.astype(np.float64).view(np.uint64)
-            if values.dtype.kind == "f"
-            else values.astype(np.int64).view(np.uint64)
-        )
-        key = mix(key ^ bits)
-    return key
-
-
 def _split(recipe: Recipe, band: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Return the index into SPLITS of each event (0 where it belongs to no band)."""
-    uniform = (keys >> np.uint64(11)).astype(np.float64) / 2.0**53
     split = np.zeros(len(band), np.int8)
     for index, (_, _, fractions) in enumerate(recipe.bands):
-        edges = np.cumsum(list(fractions.values()))
-        chosen = np.searchsorted(edges[:-1], uniform, side="right")
-        split = np.where(band == index, np.array([SPLITS.index(name) for name in fractions])[chosen], split)
+        split = np.where(band == index, choose_split(keys, fractions), split)
     return split
 
 
 def _fill(records, selection: Selection, scalars, at: np.ndarray, labels, keys, codes) -> None:
     records["cells"] = codes
     records["label"] = labels[at]
-    # Shuffled by another hash than the one that split: within a split the first one is not uniform any more.
-    records["key"] = mix(keys[at] ^ np.uint64(0x5851F42D4C957F2D))
+    records["key"] = shuffling(keys[at])
     for name in ("en3d", *(["mom"] if selection.generated else []), *selection.observers):
         records[name] = scalars[name][at]
     if selection.identified:
         records["run"], records["event"] = scalars["run"][at], scalars["event"][at]
     if selection.recipe.track:
         records["track"] = np.stack([scalars[name][at] for name in TRACK_BRANCHES], axis=1)
-
-
-def mix(values: np.ndarray) -> np.ndarray:
-    """Return the splitmix64 finaliser of 64-bit values (Steele, Lea, Flood 2014): equal in, equal out, else random."""
-    with np.errstate(over="ignore"):
-        values = values + np.uint64(0x9E3779B97F4A7C15)
-        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return values ^ (values >> np.uint64(31))
 
 
 def _check_energies(tree: root.Tree, name: str, values: np.ndarray, first: int) -> None:

@@ -1,4 +1,8 @@
-"""Networks. Each is a Flax Linen module: model(x, train) takes (B, H, W, C) energies and gives (B,) logits."""
+"""Networks. Each is a Flax Linen module called as model(x, train).
+
+The calorimeter networks take (B, H, W, C) energies and give (B,) logits; PointNet takes (B, P, 3) points, or the pair
+(points, mask), and gives (B, outputs) values.
+"""
 
 from functools import partial
 
@@ -10,6 +14,7 @@ from flax import traverse_util
 from .cnn import CNN
 from .cvt import CvT
 from .mlp import MLP
+from .pointnet import PointNet
 from .resnet import ResNet
 
 MODELS = {
@@ -18,6 +23,7 @@ MODELS = {
     "resnet10": partial(ResNet, stage_sizes=(1, 1, 1, 1)),
     "resnet18": partial(ResNet, stage_sizes=(2, 2, 2, 2)),
     "cvt": CvT,
+    "pointnet": PointNet,
 }
 
 
@@ -26,13 +32,16 @@ def trainable_parameters(params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def summary(model: nn.Module, input_shape: tuple[int, ...]) -> str:
-    """Table of the trainable parameters of `model` for inputs of `input_shape` (B, H, W, C): one line per top-level block.
+def summary(model: nn.Module, input_shape) -> str:
+    """Table of the trainable parameters of `model`: one line per top-level block.
 
-    Only shapes are computed: nothing is compiled. The last line is `trainable parameters: N`.
+    input_shape: shape of the input, as (B, H, W, C) or (B, P, 3), or an example of the input, such as the arrays or
+    shapes (points, mask). Only shapes are computed: nothing is compiled. The last line is `trainable parameters: N`.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
-    inputs = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    inputs = input_shape
+    if all(isinstance(size, int) for size in input_shape):
+        inputs = jax.ShapeDtypeStruct(input_shape, jnp.float32)
     params = jax.eval_shape(lambda key, x: model.init(key, x, train=False), key, inputs)["params"]
     lines = [f"{'block':<28}{'parameters':>12}  shapes"]
     for name, block in params.items():

@@ -9,29 +9,37 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+KINDS = ("auto", "explicit", "by_head", "fused")
 
-def attention(query, key, value, scale: float, kind: str = "auto", chunk: int = 0):
+
+def attention(query, key, value, scale: float, kind: str = "auto"):
     """softmax(scale * query key^T) value: three arrays (B, T, heads, D) -> (B, T, heads, D).
 
-    kind: "explicit" writes the scores out, "fused" uses `jax.nn.dot_product_attention` (cuDNN's kernel for half
-    precision on GPU), "auto" is fused there and explicit elsewhere. chunk: with the explicit kind, this many events at
-    a time, recomputed for the gradient, so that the scores of one chunk alone are held (0: all at once).
-    Raises ValueError for another kind.
+    kind: "explicit" writes all scores out; "by_head" those of one event and head at a time, which stay in a CPU's
+    cache, and again for the gradient; "fused" uses `jax.nn.dot_product_attention` (on a GPU in half precision cuDNN's
+    kernel); "auto" is by_head on a CPU, fused where cuDNN takes the shapes, else explicit. Raises ValueError for
+    another kind.
     """
-    if kind not in ("auto", "explicit", "fused"):
-        raise ValueError(f"attention is {kind!r}; it must be auto, explicit or fused")
-    half = query.dtype in (jnp.bfloat16, jnp.float16)
-    cudnn = half and jax.default_backend() == "gpu"
-    if kind == "fused" or (kind == "auto" and cudnn):
+    if kind not in KINDS:
+        raise ValueError(f"attention is {kind!r}; it must be one of {', '.join(KINDS)}")
+    cudnn = on_cudnn(query)
+    if kind == "auto":
+        kind = "fused" if cudnn else "by_head" if jax.default_backend() == "cpu" else "explicit"
+    if kind == "fused":
         implementation: Any = "cudnn" if cudnn else "xla"
         return jax.nn.dot_product_attention(query, key, value, scale=scale, implementation=implementation)
     query, key, value = (array.swapaxes(1, 2) for array in (query * scale, key, value))
-    if chunk and chunk < query.shape[0]:
-        one_event = jax.checkpoint(lambda event: explicit(*event))
-        mixed = lax.map(one_event, (query, key, value), batch_size=chunk)
-    else:
-        mixed = explicit(query, key, value)
-    return mixed.swapaxes(1, 2)
+    if kind == "explicit":
+        return explicit(query, key, value).swapaxes(1, 2)
+    heads = tuple(array.reshape(-1, *array.shape[2:]) for array in (query, key, value))
+    one_head = jax.checkpoint(lambda head: explicit(*head))
+    return lax.map(one_head, heads).reshape(query.shape).swapaxes(1, 2)
+
+
+def on_cudnn(query) -> bool:
+    """Whether cuDNN's kernel takes queries (B, T, heads, D): half precision, D a multiple of 8 up to 128."""
+    half = query.dtype in (jnp.bfloat16, jnp.float16)
+    return half and jax.default_backend() == "gpu" and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
 
 
 def explicit(query, key, value):

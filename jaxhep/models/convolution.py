@@ -24,24 +24,33 @@ class Formulation(NamedTuple):
 
 FORMULATIONS = {
     "direct": Formulation("direct", "direct", "direct"),
-    "cpu": Formulation("patches", "shifts", "slices"),
-    # XLA's own convolution is quicker on large maps, but inside lax.scan it falls to a path 7 times slower: only for
-    # one step per dispatch.
-    "cpu one step": Formulation("by size", "shifts", "slices"),
+    "cpu": Formulation("by size", "shifts", "slices"),
+    # XLA's CPU convolution is quick, but several times slower inside lax.scan, and slower with a batch of kernels.
+    "cpu one step": Formulation("by size, no loop", "shifts", "slices"),
+    "cpu scoring": Formulation("direct", "shifts", "direct"),
     "accelerator": Formulation("direct", "shifts", "direct"),
 }
 
-
-# Maps of at most this many cells are quicker as patches on a CPU, larger ones by XLA's convolution (measured).
-SMALL_MAP = 32
+# Measured on a CPU: the patches of a small map are made all at once, those of a larger one for so many positions at a
+# time that they stay in the cache (of 360, 720 and 1,500 the middle was quickest); without a loop or a batch of
+# kernels around it, XLA's own convolution wins between TINY_MAP and SMALL_MAP.
+TINY_MAP, SMALL_MAP = 8, 32
+CHUNK_POSITIONS = 768
+PURPOSES = ("auto", "one step", "scoring")
 
 
 def formulation_of(name: str) -> Formulation:
-    """The formulation called `name`; "auto" means "cpu" or "accelerator", whichever JAX runs on. Raises ValueError."""
-    if name == "auto":
-        name = "cpu" if jax.default_backend() == "cpu" else "accelerator"
+    """The formulation called `name`, or the best where JAX runs for a purpose. Raises ValueError for another name.
+
+    Purposes: "one step" trains one network with one step per dispatch, "scoring" needs no gradient of one network,
+    "auto" is anything.
+    """
+    if name in PURPOSES:
+        on_cpu = "cpu" if name == "auto" else f"cpu {name}"
+        name = on_cpu if jax.default_backend() == "cpu" else "accelerator"
     if name not in FORMULATIONS:
-        raise ValueError(f"formulation is {name!r}; it must be 'auto' or one of {', '.join(FORMULATIONS)}")
+        wanted = ", ".join((*PURPOSES, *FORMULATIONS))
+        raise ValueError(f"formulation is {name!r}; it must be one of {wanted}")
     return FORMULATIONS[name]
 
 
@@ -101,26 +110,46 @@ def convolution(x, kernel, strides=(1, 1), padding=0, formulation: str = "direct
     """Ordinary convolution of x (B, H, W, C) with kernel (rows, columns, C, features).
 
     formulation: "direct" is XLA's convolution (cuDNN on GPU); "patches" gathers each window into a row and multiplies
-    one matrix; "taps" adds one product per cell of the window; "by size" takes patches for maps of up to `SMALL_MAP`
-    cells, else direct. Raises ValueError for another name.
+    one matrix; "chunks" does so for some events at a time and gathers them again for the gradient; "by size" and
+    "by size, no loop" choose by the size of the map. Raises ValueError for another name.
     """
     padding = sides(padding)
     rows, above_below = live(x.shape[1], kernel.shape[0], strides[0], padding[0])
     columns, left_right = live(x.shape[2], kernel.shape[1], strides[1], padding[1])
     kernel, padding = kernel[rows, columns], (above_below, left_right)
-    if formulation == "by size":
-        positions = output_size(x.shape[1], kernel.shape[0], strides[0], padding[0])
-        positions *= output_size(x.shape[2], kernel.shape[1], strides[1], padding[1])
-        formulation = "patches" if positions <= SMALL_MAP else "direct"
+    positions = output_size(x.shape[1], kernel.shape[0], strides[0], padding[0])
+    positions *= output_size(x.shape[2], kernel.shape[1], strides[1], padding[1])
+    if formulation.startswith("by size"):
+        formulation = by_size(positions, x.shape[-1], "no loop" in formulation)
     if formulation == "direct":
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    cells = windows(pad(x, padding), kernel.shape[:2], strides)
-    if formulation == "patches":
-        return jnp.concatenate(cells, -1) @ kernel.reshape(-1, kernel.shape[-1])
-    if formulation == "taps":
-        matrices = kernel.reshape(-1, *kernel.shape[2:])
-        return sum(cell @ matrix for cell, matrix in zip(cells, matrices, strict=True))
-    raise ValueError(f"convolution formulation is {formulation!r}; it must be direct, patches, taps or by size")
+    if formulation not in ("patches", "chunks"):
+        raise ValueError(f"convolution formulation is {formulation!r}; it must be direct, patches, chunks or by size")
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+
+    def multiply(x, matrix):
+        return jnp.concatenate(windows(pad(x, padding), kernel.shape[:2], strides), -1) @ matrix
+
+    batch = x.shape[0]
+    chunk = batch if formulation == "patches" else events_at_a_time(batch, positions)
+    if chunk == batch:
+        return multiply(x, matrix)
+    multiply = jax.checkpoint(multiply)
+    y = lax.map(lambda events: multiply(events, matrix), x.reshape(batch // chunk, chunk, *x.shape[1:]))
+    return y.reshape(batch, *y.shape[2:])
+
+
+def by_size(positions: int, channels: int, no_loop: bool) -> str:
+    """Quickest formulation on a CPU of a convolution of `channels` to a map of `positions` cells."""
+    if no_loop and channels > 1 and TINY_MAP < positions <= SMALL_MAP:
+        return "direct"
+    return "patches" if positions <= SMALL_MAP or channels == 1 else "chunks"
+
+
+def events_at_a_time(batch: int, positions: int) -> int:
+    """Largest divisor of the batch whose maps have at most `CHUNK_POSITIONS` positions together, at least 1."""
+    most = max(1, min(batch, CHUNK_POSITIONS // positions))
+    return next(chunk for chunk in range(most, 0, -1) if batch % chunk == 0)
 
 
 def depthwise(x, kernel, padding=1, formulation: str = "shifts"):
@@ -192,16 +221,51 @@ def max_pool(x, window, strides, padding=0, formulation: str = "auto"):
     """Largest value of each window of x (B, H, W, C); the gradient goes to the first of equal values, as in PyTorch.
 
     formulation: a name of `FORMULATIONS` or "auto". "direct" is XLA's window reduction, "slices" compares the strided
-    slices of the input one after the other.
+    slices of the input one after the other, whose gradient is far quicker on a CPU.
     """
     padding = sides(padding)
     if formulation_of(formulation).max_pool == "direct":
         return nn.max_pool(x, window, strides, padding)
-    largest, *others = windows(pad(x, padding, -jnp.inf), window, strides)
+    if tuple(window) == tuple(strides) and padding == ((0, 0), (0, 0)):
+        return largest_of_blocks(x, tuple(window))
+    return largest_of(windows(pad(x, padding, -jnp.inf), window, strides))
+
+
+def largest_of(arrays: list):
+    """Elementwise maximum of several arrays."""
+    largest, *others = arrays
     for other in others:
         # "or not a number" lets a diverged network show, as the window reduction does.
         largest = jnp.where((other > largest) | jnp.isnan(other), other, largest)
     return largest
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def largest_of_blocks(x, block: tuple[int, int]):
+    """Maximum over blocks of (rows, columns) of x (B, H, W, C) that do not overlap; what does not fill one is left out."""
+    return largest_of(windows(x, block, block))
+
+
+def largest_of_blocks_forward(x, block):
+    """The maximum, and what its gradient needs."""
+    largest = largest_of_blocks(x, block)
+    return largest, (x, largest)
+
+
+def largest_of_blocks_backward(block, saved, gradient):
+    """Gradient of x, written in one pass: autodiff would add one array with holes per cell of the block."""
+    x, largest = saved
+    taken, parts = jnp.zeros(largest.shape, bool), []
+    for cell in windows(x, block, block):
+        parts.append(jnp.where((cell == largest) & ~taken, gradient, 0))
+        taken |= cell == largest
+    rows = [jnp.stack(parts[first : first + block[1]], axis=3) for first in range(0, len(parts), block[1])]
+    batch, height, width, channels = largest.shape
+    spread = jnp.stack(rows, axis=2).reshape(batch, height * block[0], width * block[1], channels)
+    return (pad(spread, ((0, x.shape[1] - spread.shape[1]), (0, x.shape[2] - spread.shape[2]))),)
+
+
+largest_of_blocks.defvjp(largest_of_blocks_forward, largest_of_blocks_backward)
 
 
 class Convolution(nn.Module):

@@ -87,7 +87,6 @@ class Block(nn.Module):
     class_token: bool
     attention_scale: str
     attention: str
-    attention_chunk: int
     dropout: float
     dtype: jnp.dtype
     param_dtype: jnp.dtype
@@ -111,7 +110,7 @@ class Block(nn.Module):
             inputs.append(projected.reshape(batch, count, self.heads, width // self.heads))
         scaled_by = width if self.attention_scale == "embedding" else width // self.heads
         query, key, value = inputs
-        x = attend(query, key, value, scaled_by**-0.5, self.attention, self.attention_chunk)
+        x = attend(query, key, value, scaled_by**-0.5, self.attention)
         tokens = tokens + drop(linear(width, types, "output")(x.reshape(batch, count, width)))
         x = nn.LayerNorm(epsilon=1e-5, name="norm_2", **types)(tokens)
         x = drop(nn.gelu(linear(4 * width, types, "dense_1")(x), approximate=False))
@@ -129,7 +128,7 @@ class CvT(nn.Module):
     Three stages, each a convolutional token embedding with LayerNorm and then transformer blocks; a class token joins in
     the last stage and carries the logit. On 18 x 72 cells the token grids are 21 x 36, 21 x 18 and 21 x 18 (+1).
     attention_scale: the products are scaled by the width of one "head" to the -1/2, or of the "embedding", as the CvT
-    original does. attention, attention_chunk: see `attention.attention`. Epsilons are 1e-5, GELU is exact.
+    original does. attention: see `attention.attention`. Epsilons are 1e-5, GELU is exact.
     Initial values: the CvT original's, normal of 0.02 for linear layers, 1 x 1 convolutions and the class token;
     PyTorch's default, uniform between -+ 1/sqrt(inputs), for embeddings and depthwise convolutions.
     Raises ValueError for an unknown attention scale and for widths that their heads do not divide.
@@ -144,7 +143,6 @@ class CvT(nn.Module):
     dropout: float = 0.0
     attention_scale: str = "head"
     attention: str = "auto"
-    attention_chunk: int = 0
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -176,7 +174,6 @@ class CvT(nn.Module):
                     last,
                     self.attention_scale,
                     self.attention,
-                    self.attention_chunk,
                     self.dropout,
                     **types,
                     axis_name=self.axis_name,

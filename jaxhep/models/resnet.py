@@ -75,7 +75,7 @@ class ResNet(nn.Module):
         x = x.astype(self.dtype)
         x = convolution(self.width, (7, 7), (2, 2), 3, name="stem")(x)
         x = nn.relu(batch_norm(name="stem_batch_norm")(x))
-        x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), formulation=self.formulation)
+        x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), self.formulation)
         for stage, blocks in enumerate(self.stage_sizes, 1):
             for block in range(1, blocks + 1):
                 stride = 2 if stage > 1 and block == 1 else 1

@@ -1,11 +1,13 @@
-"""What an evaluation shows: the plots it draws and the figures it prints."""
+"""What an AMS evaluation shows: the plots it draws, the figures it prints, the comparison of several runs."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxhep.metrics import at_efficiency
+from jaxhep.columns import write_json
+from jaxhep.config import method_name
+from jaxhep.metrics import at_efficiency, ratio
 
 
 def note_of(metrics: dict[str, Any]) -> str:
@@ -17,10 +19,11 @@ def note_of(metrics: dict[str, Any]) -> str:
     return text
 
 
-def draw(metrics: dict[str, Any], scores: dict[str, np.ndarray], name: str, out: Path) -> None:
+def draw(metrics: dict[str, Any], scores: dict[str, np.ndarray], config: Any, out: Path) -> None:
     """Draw the plots of one evaluation."""
     from jaxhep import plots
 
+    name = method_name(config)
     note, energy = note_of(metrics), scores[metrics["energy"]]
     for range_name, content in metrics["ranges"].items():
         slug = range_name.replace(" ", "_")
@@ -87,3 +90,54 @@ def describe(point: dict[str, Any]) -> str:
     else:
         text = f"rejection {point['proton_rejection']:.0f} ({point['low']:.0f} to {point['high']:.0f})"
     return f"{text} at electron efficiency {point['electron_efficiency']:.4f}, {point['misidentified']} of {point['protons']} protons pass"
+
+
+def compare(found: dict[str, dict[str, Any]], folders: dict[str, Path], same_events: bool, out: Path) -> dict[str, Any]:
+    """Draw several evaluations, metrics by name, on one plot and return the ratios to the first one's rejection."""
+    from jaxhep import plots
+
+    reference, first = next(iter(found.items()))
+    merged: dict[str, Any] = {
+        "task": "classification",
+        "experiment": "ams_ecal",
+        "confidence": first["confidence"],
+        "reference": reference,
+        "same_events": same_events,
+        "ranges": {},
+    }
+    lines = [
+        f"| range | run | rejection at {100 * first['efficiency']:g} % | ratio {reference} / run |",
+        "|---|---|---|---|",
+    ]
+    for range_name in first["ranges"]:
+        methods = {
+            name: next(iter(metrics["ranges"][range_name]["methods"].values())) for name, metrics in found.items()
+        }
+        points = {name: at_efficiency(method, first["efficiency"]) for name, method in methods.items()}
+        first_point = points[reference]
+        ratios = {name: ratio(first_point, point) if first_point and point else None for name, point in points.items()}
+        merged["ranges"][range_name] = {
+            "methods": methods,
+            "ratio_to_reference": ratios,
+            "events": first["ranges"][range_name]["events"],
+        }
+        plots.rejection_against_efficiency(
+            methods,
+            range_name,
+            note_of(first),
+            out / f"rejection_vs_efficiency_{range_name.replace(' ', '_')}",
+        )
+        for name, point in points.items():
+            value = ratios[name]
+            text = (
+                f"{value['ratio']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+                if value and value["ratio"]
+                else "limit only"
+            )
+            lines.append(f"| {range_name} | {name} | {describe(point) if point else 'no electrons'} | {text} |")
+    title, energy_plot = "threshold set in each bin", out / "rejection_vs_energy"
+    plots.rejection_against_energy(merged["ranges"], first["efficiency"], title, note_of(first), energy_plot, False)
+    write_json(out / "comparison.json", merged)
+    (out / "comparison.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    return merged

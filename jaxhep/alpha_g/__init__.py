@@ -1,0 +1,1 @@
+"""ALPHA-g radial time projection chamber: spacepoints, simulation, the standard vertex reconstruction, displays."""

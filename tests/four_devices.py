@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from jaxhep import losses, parallel, steps
-from jaxhep.models import ResNet
+from jaxhep import ensemble, losses, parallel, resident, steps
+from jaxhep.models import MLP, ResNet
 
 DIFFERENCE = 2e-5  # of losses and logits after ten steps; raw parameters ahead of a BatchNorm drift by rounding
 
@@ -26,7 +26,19 @@ def batch_of(step):
     }
 
 
-def train(kind, devices):
+class Events:
+    """A split of the events of all batches, in their order, and one more."""
+
+    def __init__(self):
+        each = [batch_of(number) for number in range(11)]
+        self.columns = {name: np.concatenate([batch[name] for batch in each])[:81] for name in each[0]}
+        self.events = np.arange(81)
+
+    def __len__(self):
+        return 81
+
+
+def train(kind, devices, keep=False):
     narrow = {"stage_sizes": (1, 1), "width": 4}
     chain = steps.build_optimiser()
     state = steps.init_state(ResNet(**narrow), chain, inputs, batch_of(0), 0)
@@ -35,15 +47,45 @@ def train(kind, devices):
     step = steps.make_train_step(
         model, chain, inputs, loss, steps.build_schedule("constant", 1e-3, 0, 10), axis_name=axis
     )
-    run = parallel.build_parallel(kind, devices, step, steps.make_eval_step(model, inputs, loss))
+    run = parallel.build_parallel(kind, devices, step, steps.make_eval_step(model, inputs, loss), keep=keep)
     state, found = run.place(state), []
+    columns = resident.place(Events(), ("cells", "label"), run.kept) if keep else {}
+    if keep and kind == "jit":  # each device has a share of the 81 events, and three of zeros make them divide
+        assert columns["cells"].addressable_shards[0].data.shape[0] == -(-81 // len(devices))
     for number in range(5):
         batches = [batch_of(2 * number), batch_of(2 * number + 1)]
-        state, metrics = run.train(state, {name: np.stack([batch[name] for batch in batches]) for name in batches[0]})
+        batch = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+        if keep:
+            batch = {
+                "order": np.arange(16 * number, 16 * number + 16, dtype=np.int32).reshape(2, 8),
+                "columns": columns,
+            }
+        state, metrics = run.train(state, batch)
         found += [float(value) for value in metrics["loss"]]
     sums = run.evaluate(state, batch_of(99))
     assert float(sums["weight"]) == 7
-    return np.array([*found, float(sums["loss"]), float(state.steering.loss), *np.asarray(sums["logits"])])
+    return np.array([*found, float(sums["loss"]), float(state.steering.loss), *np.asarray(sums["outputs"])])
+
+
+def train_ensemble(kind, devices, members):
+    """Losses (steps, members) and outputs of members that are shared out among devices, or each split over all."""
+    chain, model, rate = steps.build_optimiser(), MLP(hidden=(8,)), steps.build_schedule("constant", 1e-3, 0, 10)
+    axis = parallel.AXIS if kind == "pmap" else None
+    step = ensemble.train_together(steps.make_train_step(model, chain, inputs, loss, rate, axis_name=axis), members, 0)
+    score = ensemble.score_together(steps.make_eval_step(model, inputs, loss), members, 0)
+    run = parallel.build_parallel(kind, devices, step, score, members)
+    make = ensemble.stack(lambda seed: steps.init_state(model, chain, inputs, batch_of(0), seed), np.arange(members))
+    state, found = run.place(jax.jit(make)()), []
+    parameters = jax.tree.leaves(state.params)[0]
+    assert len(parameters.sharding.device_set) == len(devices)
+    if kind == "jit" and members % len(devices) == 0:
+        assert parameters.addressable_shards[0].data.shape[0] == members // len(devices)
+    for number in range(4):
+        each = [batch_of(100 * member + number) for member in range(members)]
+        state, metrics = run.train(state, {name: np.stack([b[name] for b in each])[None] for name in each[0]})
+        found += [*np.asarray(metrics["loss"]).ravel()]
+    sums = run.evaluate(state, batch_of(99))
+    return np.array([*found, *np.asarray(sums["loss"]), *np.asarray(sums["outputs"]).ravel()])
 
 
 assert len(jax.devices()) == 4
@@ -53,3 +95,14 @@ for kind in parallel.KINDS:
     difference = np.max(np.abs(four - one))
     print(kind, difference)
     assert difference < DIFFERENCE, (kind, one, four)
+    kept = train(kind, jax.devices(), keep=True)
+    print(kind, "data on the devices", np.max(np.abs(kept - four)))
+    assert np.max(np.abs(kept - four)) < DIFFERENCE, (kind, four, kept)
+
+for members, kinds in ((4, ("jit",)), (3, parallel.KINDS)):
+    one = train_ensemble("jit", jax.devices()[:1], members)
+    for kind in kinds:
+        four = train_ensemble(kind, jax.devices(), members)
+        difference = np.max(np.abs(four - one))
+        print(kind, members, difference)
+        assert difference < DIFFERENCE, (kind, members, one, four)

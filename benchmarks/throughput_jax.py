@@ -41,7 +41,7 @@ def build_step(cell: dict, model, optimiser, axis_name: str | None):
     if cell["mode"] == "train":
         loss = vertex_loss if cell["model"] == "pointnet" else label_loss
         step = steps.make_train_step(
-            model, optimiser, inputs, loss, lambda step: jnp.float32(1e-4), axis_name=axis_name
+            model, optimiser, inputs, loss, lambda step: jnp.float32(1e-4), axis_name=axis_name, parts=cell["parts"]
         )
         step = ensemble.train_together(step, members, 0)
         if cell["data"] == "gathered":

@@ -6,6 +6,7 @@ Each has a `variant` name and a `group`. The groups "base" and "autotune" hold t
 
 SMALL_MODELS = ("mlp", "cnn")  # networks whose steps are short against their dispatch
 SMALL_BATCH = 1024  # up to which steps are short on an accelerator
+PART = 32  # events of a batch that are computed together where it is taken in parts
 MAIN = ("base", "autotune")
 GROUPS = (*MAIN, "precision", "plain", "attention", "optimiser", "data", "parallel", "ensemble")
 
@@ -48,12 +49,13 @@ def jax_variants(model: str, mode: str, batch: int, platform: str, devices: int,
         "parallel": "jit",
         "members": 1,
         "flat": False,
+        "parts": 1,
     }
     rows: list[dict] = []
 
     def add(group: str, name: str = "", **options) -> None:
         row = usual | options
-        if "formulation" not in options and row["steps_per_dispatch"] == row["members"] == 1:
+        if "formulation" not in options and row["steps_per_dispatch"] == row["members"] == row["parts"] == 1:
             row["formulation"] = "one step" if train else "scoring"  # as the package chooses for training and scoring
         steps = row["steps_per_dispatch"]
         title = f"{row['dtype']}, {steps} step{'s' * (steps > 1)} per dispatch" + f", {name}" * bool(name)
@@ -62,6 +64,8 @@ def jax_variants(model: str, mode: str, batch: int, platform: str, devices: int,
     add("base")
     if short:
         add("base", steps_per_dispatch=many)
+    if train and model == "cnn" and not accelerator and batch > PART:
+        add("base", f"batch in parts of {PART}", parts=batch // PART)
     if accelerator:
         add("base", dtype="float32")
     else:

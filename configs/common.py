@@ -20,6 +20,7 @@ def start(experiment: str, variant: str) -> ConfigDict:
 
     config.train = train = ConfigDict()
     train.batch_size = 128
+    train.accumulate = 1  # parts of a batch computed one after the other, for less memory; BatchNorm sees each alone
     train.epochs = 20  # at most
     train.max_steps = 0  # at most; 0: epochs decide
     train.learning_rate = 1e-4

@@ -31,7 +31,7 @@ class Network(NamedTuple):
     def train_step(self, config: Any, schedule: Callable, axis_name: str | None = None) -> Callable:
         """Return the training step, see `steps.make_train_step`."""
         chosen = (self.model, self.optimiser, self.inputs, self.loss, schedule, config.train.average_decay, axis_name)
-        return steps.make_train_step(*chosen, self.figure, self.augment)
+        return steps.make_train_step(*chosen, self.figure, self.augment, config.train.accumulate)
 
     def eval_step(self) -> Callable:
         """Return the evaluation step, see `steps.make_eval_step`."""
@@ -79,7 +79,7 @@ def build_model(config: Any, axis_name: str | None = None, purpose: str = "one s
         if setting not in known:
             raise BadInput(f"config.model.settings.{setting}: no such argument of {name}{nearest(setting, known)}")
     settings |= part_of(config, "inputs").model_arguments(config)
-    in_loops = config.train.steps_per_dispatch > 1 and purpose != "scoring"
+    in_loops = max(config.train.steps_per_dispatch, config.train.accumulate) > 1 and purpose != "scoring"
     if "formulation" in known:
         settings = {"formulation": "auto" if in_loops or config.ensemble.members > 1 else purpose} | settings
     settings |= {"axis_name": axis_name} if axis_name and "axis_name" in known else {}

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxhep.accumulation import in_parts
 from jaxhep.errors import BadInput
 from jaxhep.losses import is_correct, weighted_sums
 
@@ -111,13 +112,28 @@ def make_train_step(
     axis_name: str | None = None,
     figure: Loss = is_correct,
     augment: Augment | None = None,
+    parts: int = 1,
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
     """Return the pure step (state, batch) -> (state, metrics), all metrics scalars.
 
     `learning_rate(step)` is the rate before the plateau's factor. With `axis_name` (pmap) gradients and metrics are
     averaged over devices; under jit over a mesh the same mean follows from the shardings. Randomness (dropout,
-    augmentation) is fold_in(key(state.seed), step): a restart repeats it.
+    augmentation) is fold_in(key(state.seed), step): a restart repeats it. `parts` > 1 takes the batch in so many parts,
+    see `accumulation.in_parts`.
     """
+
+    def objective(params, batch_stats, batch: Batch, key):
+        outputs, updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            inputs(batch),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        followed = jnp.mean(figure(outputs, batch))
+        return jnp.mean(loss(outputs, batch)), (followed, updated.get("batch_stats", {}))
+
+    gradient_of = in_parts(jax.value_and_grad(objective, has_aux=True), parts)
 
     def train_step(state: State, batch: Batch):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
@@ -126,18 +142,7 @@ def make_train_step(
         if augment is not None:
             batch = augment(jax.random.fold_in(key, 1), batch)
 
-        def objective(params):
-            outputs, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                inputs(batch),
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": key},
-            )
-            return jnp.mean(loss(outputs, batch)), (outputs, updated.get("batch_stats", {}))
-
-        (value, (outputs, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-        followed = jnp.mean(figure(outputs, batch))
+        (value, (followed, batch_stats)), gradients = gradient_of(state.params, state.batch_stats, batch, key)
         if axis_name is not None:
             gradients, value, followed, batch_stats = jax.lax.pmean(
                 (gradients, value, followed, batch_stats), axis_name

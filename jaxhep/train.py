@@ -36,6 +36,7 @@ def train(config: Any, workdir: Path, quiet: bool = False, profiled: int = 0) ->
     from tqdm import tqdm
 
     from jaxhep import compiled, data, ensemble, log, models, network, parallel, plots, profile, resident, steps
+    from jaxhep.accumulation import check_parts
     from jaxhep.checkpoint import Checkpoints, shapes
     from jaxhep.columns import write_json
     from jaxhep.evaluate import evaluate
@@ -56,6 +57,7 @@ def train(config: Any, workdir: Path, quiet: bool = False, profiled: int = 0) ->
     seeds = ensemble.seeds(config)
     members, group = len(seeds), config.ensemble.group
     devices = parallel.choose_devices(config.parallel.kind, config.parallel.devices, settings.batch_size)
+    check_parts(settings.accumulate, settings.batch_size, len(devices))
     scoring_batch = -(-config.evaluate.batch_size // len(devices)) * len(devices)  # the last batch is padded anyway
     for name in ("batch_size", "epochs", "steps_per_dispatch"):
         if settings[name] < 1:

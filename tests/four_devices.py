@@ -38,15 +38,14 @@ class Events:
         return 81
 
 
-def train(kind, devices, keep=False):
+def train(kind, devices, keep=False, parts=1):
     narrow = {"stage_sizes": (1, 1), "width": 4}
     chain = steps.build_optimiser()
     state = steps.init_state(ResNet(**narrow), chain, inputs, batch_of(0), 0)
     model = ResNet(**narrow, axis_name=parallel.AXIS if kind == "pmap" else None)
     axis = parallel.AXIS if kind == "pmap" else None
-    step = steps.make_train_step(
-        model, chain, inputs, loss, steps.build_schedule("constant", 1e-3, 0, 10), axis_name=axis
-    )
+    rate = steps.build_schedule("constant", 1e-3, 0, 10)
+    step = steps.make_train_step(model, chain, inputs, loss, rate, axis_name=axis, parts=parts)
     run = parallel.build_parallel(kind, devices, step, steps.make_eval_step(model, inputs, loss), keep=keep)
     state, found = run.place(state), []
     columns = resident.place(Events(), ("cells", "label"), run.kept) if keep else {}
@@ -98,6 +97,12 @@ for kind in parallel.KINDS:
     kept = train(kind, jax.devices(), keep=True)
     print(kind, "data on the devices", np.max(np.abs(kept - four)))
     assert np.max(np.abs(kept - four)) < DIFFERENCE, (kind, four, kept)
+
+one = train("jit", jax.devices()[:1], parts=2)
+for kind in parallel.KINDS:
+    four = train(kind, jax.devices(), parts=2)
+    print(kind, "in two parts", np.max(np.abs(four - one)))
+    assert np.max(np.abs(four - one)) < DIFFERENCE, (kind, one, four)
 
 for members, kinds in ((4, ("jit",)), (3, parallel.KINDS)):
     one = train_ensemble("jit", jax.devices()[:1], members)

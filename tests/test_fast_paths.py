@@ -75,6 +75,7 @@ def same(one, two, tolerance):
 @pytest.mark.parametrize("name", ["cnn", "resnet10", "cvt"])
 def test_ten_steps_of_each_formulation_equal_those_of_the_plain_one(name, monkeypatch):
     monkeypatch.setattr("jaxhep.models.convolution.CHUNK_POSITIONS", 400)  # several chunks in a batch of 8
+    monkeypatch.setattr("jaxhep.models.events_innermost.EVENTS_AT_A_TIME", 3)  # three, the last not full
     plain = {"attention": "explicit"} if name == "cvt" else {}
     # Float64 leaves rounding no room: Adam divides small gradients by themselves and makes rounding large.
     with jax.enable_x64(True):

@@ -62,6 +62,7 @@ def test_the_variants_that_are_asked_for_exist():
     assert {row["steps_per_dispatch"] for row in names.values()} == {1, 20}
     assert {row["dtype"] for row in names.values()} == {"float32", "bfloat16"}
     assert any(row["flat"] for row in names.values())
+    assert {row["parts"] for row in variants("jax", "cnn", "train", 128, "cpu", devices=1)} == {1, 4}
     theirs = variants("torch", "cvt", "train", 128, "gpu")
     assert {row["compile_mode"] for row in theirs} == {"", "default", "reduce-overhead", "max-autotune"}
     assert any(row.get("captured") for row in theirs)

@@ -15,19 +15,23 @@ from jax import lax
 
 
 class Formulation(NamedTuple):
-    """How the three operations are written: see `convolution`, `depthwise` and `max_pool`."""
+    """How the three operations are written: see `convolution`, `depthwise` and `max_pool`.
+
+    events_innermost: whether a network of few channels uses `events_innermost` instead.
+    """
 
     convolution: str
     depthwise: str
     max_pool: str
+    events_innermost: bool = False
 
 
 FORMULATIONS = {
     "direct": Formulation("direct", "direct", "direct"),
-    "cpu": Formulation("by size", "shifts", "slices"),
+    "cpu": Formulation("by size", "shifts", "slices", True),
     # XLA's CPU convolution is quick, but several times slower inside lax.scan, and slower with a batch of kernels.
-    "cpu one step": Formulation("by size, no loop", "shifts", "slices"),
-    "cpu scoring": Formulation("direct", "shifts", "direct"),
+    "cpu one step": Formulation("by size, no loop", "shifts", "slices", True),
+    "cpu scoring": Formulation("direct", "shifts", "direct", True),
     "accelerator": Formulation("direct", "shifts", "direct"),
 }
 

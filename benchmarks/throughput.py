@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks import throughput_machine as machine
 from benchmarks.throughput_cell import Settings, measure_cell, row_of
-from benchmarks.throughput_expect import left_to_measure
+from benchmarks.throughput_expect import fastest, left_to_measure
 from benchmarks.throughput_table import limit_of, ratio_row, read_rows, table
 from benchmarks.throughput_variants import groups_of, variants
 
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--variants", default="main", help="main (those that can be the fastest), all, or groups: see README")
     add("--out", type=Path, required=True, help="JSON lines; variants already in it are not repeated")
     add("--again", action="store_true", help="measure what the file already holds too; reports take the newest")
+    add("--best", type=int, default=0, help="only so many of each framework, by rate at the next smaller batch; 0: all")
     add("--platform", choices=machine.PLATFORMS, help="where to run; by default what the machine has")
     add("--devices", type=int, default=0, help="how many JAX uses; 0: all; on a CPU: so many made-up ones")
     add("--points", type=int, default=800, help="of each event of PointNet")
@@ -162,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
                 cell = {"model": model, "batch": batch, "asked_batch": batch, "mode": mode, "platform": platform}
                 cell |= {"points": options.points if model == "pointnet" else 0}
                 cell |= {"devices": options.devices, "asked_devices": options.devices}
-                cells = cells_of(cell, frameworks, groups)
+                cells = fastest(cells_of(cell, frameworks, groups), rows, options.best)
                 todo = cells if options.again else left_to_measure(cells, rows)
                 if todo and settings.left() > 0:
                     print(f"{model}, batch {batch}, {mode}: {len(todo)} variants", flush=True)

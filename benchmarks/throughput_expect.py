@@ -47,6 +47,24 @@ def expected(cell: dict, rows: list[dict]) -> dict[str, Any]:
     return {"bytes": needed, "seconds": events / row["events_per_s"], "rate": row["events_per_s"]}
 
 
+def fastest(cells: list[dict], rows: list[dict], most: int) -> list[dict]:
+    """The cells without those of either framework that `most` others beat at the next smaller batch, 0: none left out.
+
+    A cell that failed there is left out too; one that nothing is known of stays.
+    """
+    if not most:
+        return cells
+    tried = {key_of(row | {"asked_batch": 0}) for row in rows if row["kind"] == "row"}
+    rates = [expected(cell, rows)["rate"] for cell in cells]
+    unknown = [key_of(cell | {"asked_batch": 0}) not in tried for cell in cells]
+    kept = []
+    for cell, rate, new in zip(cells, rates, unknown, strict=True):
+        theirs = [other for other, one in zip(rates, cells, strict=True) if one["framework"] == cell["framework"]]
+        if new or (rate > 0 and sum(other > rate for other in theirs) < most):
+            kept.append(cell)
+    return kept
+
+
 def largest_batch(batch: int, needed: float, capacity: float, floor: int) -> int:
     """The batch, halved until what it is expected to need is near what there is, but not below the floor."""
     while needed > MARGIN * capacity > 0 and batch // 2 >= floor:

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import throughput_cell
 from benchmarks.throughput_cell import ENOUGH, Settings, measure_cell, row_of
-from benchmarks.throughput_expect import expected, left_to_measure
+from benchmarks.throughput_expect import expected, fastest, left_to_measure
 
 CLOCK = {"now": 0.0}
 LOG: list[str] = []
@@ -158,3 +158,13 @@ def test_missing_variants_are_measured_beside_the_best_of_before():
     assert left_to_measure(cells[:3], rows) == []
     skipped = {**cells[3], "kind": "row", "skipped": "out of memory"}
     assert left_to_measure(cells, [*rows, skipped]) == []
+
+
+def test_only_the_fastest_at_a_smaller_batch_are_taken_to_a_larger_one():
+    small = [cell(name, variant, batch=16) for name in ("jax", "torch") for variant in "ABCD"]
+    rows = [row(given, rate) for given, rate in zip(small[:7], (3.0, 9.0, 5.0, 1.0, 20.0, 10.0, 30.0), strict=True)]
+    rows[3] = {**small[3], "kind": "row", "skipped": "it failed"}
+    cells = [cell(name, variant, batch=128) for name in ("jax", "torch") for variant in "ABCD"]
+    chosen = [(one["framework"], one["variant"]) for one in fastest(cells, rows, 2)]
+    assert chosen == [("jax", "B"), ("jax", "C"), ("torch", "A"), ("torch", "C"), ("torch", "D")]
+    assert fastest(cells, rows, 0) == cells

@@ -30,6 +30,7 @@ def start(experiment: str, variant: str) -> ConfigDict:
     train.plateau_factor = 0.5  # what it multiplies the learning rate with
     train.clip_norm = 0.0  # largest global gradient norm; 0: no clipping
     train.weight_decay = 0.0  # decoupled (AdamW)
+    train.flat_optimiser = False  # Adam over all parameters as one vector: one kernel instead of one for each array
     train.average_decay = 0.0  # of the exponential moving average of the parameters that is scored; 0: none
     train.patience = 20  # epochs without improvement before training stops; 0: never
     train.tolerance = 1e-5  # smallest fall of the validation loss that counts as improvement

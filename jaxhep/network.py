@@ -43,7 +43,8 @@ def build_network(
 ) -> Network:
     """Return the network of a config; `scaling` is the manifest's, `facts` are those of its training events."""
     part = part_of(config, "inputs")
-    optimiser = steps.build_optimiser(config.train.weight_decay, config.train.clip_norm)
+    settings = config.train
+    optimiser = steps.build_optimiser(settings.weight_decay, settings.clip_norm, settings.flat_optimiser)
     inputs, example, plain_model = part.build_inputs(config, scaling), part.example(config, 1), build_model(config)
 
     def init(seed) -> steps.State:  # outside pmap's axis

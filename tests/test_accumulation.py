@@ -54,14 +54,16 @@ def test_a_batch_that_does_not_divide_is_refused():
         accumulation.check_parts(0, 64, 1)
 
 
-def test_a_run_in_parts_learns_what_one_in_whole_batches_does(tmp_path, simulated):
+def test_a_run_in_parts_or_with_a_flat_optimiser_learns_the_same(tmp_path, simulated):
     found = []
-    for parts in (1, 4):
-        assert run("mlp", tmp_path / str(parts), simulated, "train.epochs=1", f"train.accumulate={parts}") == 0
-        rows = [json.loads(line) for line in (tmp_path / str(parts) / "log.jsonl").read_text().splitlines()]
+    for number, settings in enumerate(((), ("train.accumulate=4",), ("train.flat_optimiser=true",))):
+        workdir = tmp_path / str(number)
+        assert run("mlp", workdir, simulated, "train.epochs=1", *settings) == 0
+        rows = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
         found.append([row["validation_loss"] for row in rows if "validation_loss" in row])
     assert found[0]
-    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-4)
 
 
 def test_parts_that_do_not_divide_stop_a_run_before_it_begins(tmp_path, simulated):

@@ -12,7 +12,7 @@ from .initial_values import bias_by_inputs, uniform_by_inputs
 from .mlp import dense
 
 
-class KernelAndBias(nn.Module):
+class ConvolutionParameters(nn.Module):
     """Parameters of a convolution of x (B, H, W, C): kernel (size, size, C, features) and bias (features,)."""
 
     features: int
@@ -53,7 +53,7 @@ class CNN(nn.Module):
         x = x.astype(self.dtype)
         channels, weights = x.shape[-1], []
         for number, (width, size) in enumerate(zip(self.filters, self.kernels, strict=True), 1):
-            parameters = KernelAndBias(width, size, self.dtype, self.param_dtype, name=f"convolution_{number}")
+            parameters = ConvolutionParameters(width, size, self.dtype, self.param_dtype, name=f"convolution_{number}")
             weights.append(parameters(channels))
             channels = width
         if formulation_of(self.formulation).events_innermost:

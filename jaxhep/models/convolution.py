@@ -17,21 +17,23 @@ from jax import lax
 class Formulation(NamedTuple):
     """How the three operations are written: see `convolution`, `depthwise` and `max_pool`.
 
-    events_innermost: whether a network of few channels uses `events_innermost` instead.
+    events_innermost: whether a network of few channels uses `events_innermost` instead; by_event: whether the perceptrons
+    of a transformer take some events at a time, see `perceptron`.
     """
 
     convolution: str
     depthwise: str
     max_pool: str
     events_innermost: bool = False
+    by_event: bool = False
 
 
 FORMULATIONS = {
     "direct": Formulation("direct", "direct", "direct"),
-    "cpu": Formulation("by size", "shifts", "slices", True),
+    "cpu": Formulation("by size", "shifts", "slices", True, True),
     # XLA's CPU convolution is quick, but several times slower inside lax.scan, and slower with a batch of kernels.
-    "cpu one step": Formulation("by size, no loop", "shifts", "slices", True),
-    "cpu scoring": Formulation("direct", "shifts", "direct", True),
+    "cpu one step": Formulation("by size, no loop", "shifts", "slices", True, True),
+    "cpu scoring": Formulation("direct", "shifts", "direct", True, True),
     "accelerator": Formulation("direct", "shifts", "direct"),
 }
 

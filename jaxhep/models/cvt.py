@@ -14,6 +14,7 @@ from jax import lax
 from .attention import attention as attend
 from .convolution import Convolution, depthwise, formulation_of
 from .initial_values import bias_by_inputs, normal_002, uniform_by_inputs
+from .perceptron import LinearParameters, NormParameters, Weights, by_events
 
 # The study's variant with small kernels: 4,895,489 parameters with two channels. Its padding is not published. Chosen so
 # that layers and cells keep their place: tokens 18 x W, 9 x W, 9 x W, on a window of cells as on full rows of 72.
@@ -112,6 +113,13 @@ class Block(nn.Module):
         query, key, value = inputs
         x = attend(query, key, value, scaled_by**-0.5, self.attention)
         tokens = tokens + drop(linear(width, types, "output")(x.reshape(batch, count, width)))
+        if not self.dropout and formulation_of(self.formulation).by_event:
+            weights = Weights(
+                NormParameters(self.param_dtype, name="norm_2")(width),
+                LinearParameters(4 * width, normal_002, self.param_dtype, name="dense_1")(width),
+                LinearParameters(width, normal_002, self.param_dtype, name="dense_2")(4 * width),
+            )
+            return by_events(tokens, weights, self.dtype)
         x = nn.LayerNorm(epsilon=1e-5, name="norm_2", **types)(tokens)
         x = drop(nn.gelu(linear(4 * width, types, "dense_1")(x), approximate=False))
         return tokens + drop(linear(width, types, "dense_2")(x))

@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
     release: Callable[[], None]  # gives back memory that others may need between two timings
 
 
-WARM_UP_BELOW_S = 2.0  # on a CPU, where longer dispatches warm themselves
+WARM_UP_BELOW_S = 20.0  # on a CPU; beyond, a dispatch warms itself
 
 
 def showers(batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

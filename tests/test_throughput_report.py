@@ -6,6 +6,7 @@ import pytest
 from conftest import ROOT
 
 from benchmarks import report
+from benchmarks.throughput_expect import best_rows
 from benchmarks.throughput_table import newest, ratio_of
 
 MARKED = "before\n<!-- throughput:begin -->\nold\n<!-- throughput:end -->\nafter\n"
@@ -148,3 +149,11 @@ def test_the_plot_has_a_panel_for_each_network(tmp_path, monkeypatch):
 def test_the_readme_has_the_markers():
     text = (ROOT / "benchmarks/README.md").read_text()
     assert text.count(report.BEGIN) == text.count(report.END) == 1
+
+
+def test_the_best_row_is_of_those_that_may_be_and_never_of_an_ensemble():
+    plain, flat = row("jax", [4.0], group="base", members=1), row("jax", [5.0], group="optimiser", members=1)
+    many, theirs = row("jax", [9.0], group="ensemble", members=4), row("torch", [3.0])
+    assert best_rows([flat, many, plain, theirs]) == {"jax": plain, "torch": theirs}
+    assert best_rows([flat, many]) == {"jax": flat}
+    assert best_rows([many]) == {}

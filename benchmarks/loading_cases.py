@@ -4,7 +4,6 @@ B events in a batch, K steps in a dispatch. Libraries are imported when a case i
 skipped where one is missing.
 """
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -268,11 +267,6 @@ def disk_bytes(layouts: list[str], events: int, root_events: int) -> int:
     """Return how much the made-up files take, at most."""
     columns = sum(files.event_bytes(layout) for layout in layouts) * events
     return columns + root_events * 4 * 1296 * 2 * ("ecal" in layouts)
-
-
-def remove(folder: Path) -> None:
-    """Remove the made-up files of a folder."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 # What is compared with what: kind, name, and how it is set up.

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.throughput_machine import cpu_field
 from jaxhep.log import commit
 
 PACKAGES = ("jax", "jaxlib", "flax", "grain", "numpy", "uproot")
@@ -90,19 +90,10 @@ def machine() -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "cpu": cpu_model(),
+        "cpu": cpu_field("model name") or platform.processor() or platform.machine(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "load": os.getloadavg()[0],
     }
-
-
-def cpu_model() -> str:
-    """Return the name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def version(package: str) -> str | None:

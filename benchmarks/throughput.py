@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 
 from benchmarks import throughput_machine as machine
+from benchmarks.operations import TRAINING
 from benchmarks.throughput_cell import Settings, measure_cell, row_of
 from benchmarks.throughput_expect import fastest, left_to_measure
 from benchmarks.throughput_table import limit_of, ratio_row, read_rows, table
 from benchmarks.throughput_variants import groups_of, variants
 
-TRAINING = 3  # forward passes' worth of operations in a training step
 LIMITS_LAST_S = 3600  # how long measured limits are taken to hold
 
 

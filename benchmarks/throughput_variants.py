@@ -56,7 +56,7 @@ def jax_variants(model: str, mode: str, batch: int, platform: str, devices: int,
     def add(group: str, name: str = "", **options) -> None:
         row = usual | options
         if "formulation" not in options and row["steps_per_dispatch"] == row["members"] == row["parts"] == 1:
-            row["formulation"] = "one step" if train else "scoring"  # as the package chooses for training and scoring
+            row["formulation"] = "one step"  # as the package chooses
         steps = row["steps_per_dispatch"]
         title = f"{row['dtype']}, {steps} step{'s' * (steps > 1)} per dispatch" + f", {name}" * bool(name)
         rows.append({"variant": title, "group": group, **row})

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxhep.errors import BadInput
 
+FIRST_KEY = 2  # of a part's dropout: 1 is augmentation's
+
 
 def check_parts(parts: int, batch_size: int, devices: int) -> None:
     """Raise BadInput unless the batch divides into the parts, and each of these among the devices."""
@@ -36,7 +38,7 @@ def in_parts(gradient: Callable, parts: int) -> Callable:
         def add(carry, part):
             batch_stats, total = carry
             number, events = part
-            found = gradient(params, batch_stats, events, jax.random.fold_in(key, number))
+            found = gradient(params, batch_stats, events, jax.random.fold_in(key, FIRST_KEY + number))
             (value, (figure, batch_stats)), gradients = found
             return (batch_stats, jax.tree.map(jnp.add, total, (value, figure, gradients))), None
 

@@ -19,7 +19,7 @@ class Network(NamedTuple):
     """Everything that steps are made of, for one config and one set of training facts."""
 
     model: Any  # under pmap with the device axis
-    scoring: Any  # the same network, written for scoring
+    scoring: Any  # the same network outside loops
     init: Callable[[Any], steps.State]  # seed -> state; seeds may be traced
     optimiser: Any
     inputs: Callable
@@ -51,18 +51,18 @@ def build_network(
         return steps.init_state(plain_model, optimiser, inputs, example, seed, config.train.average_decay > 0)
 
     model = build_model(config, axis_name) if axis_name else plain_model
-    scoring = build_model(config, axis_name, "scoring")
+    scoring = build_model(config, axis_name, scoring=True)
     loss, augment = part.build_loss(config, facts), part.build_augment(config)
     return Network(
         model, scoring, init, optimiser, inputs, loss, part.build_figure(config), part.finish(config), augment
     )
 
 
-def build_model(config: Any, axis_name: str | None = None, purpose: str = "one step"):
+def build_model(config: Any, axis_name: str | None = None, scoring: bool = False):
     """Return the network of `config.model`; `axis_name` is the device axis under pmap.
 
-    `purpose` ("one step" or "scoring") chooses how convolutions are written, where the config does not say it; several
-    members, or several steps per dispatch, want a formulation that is quick in loops. Raises BadInput for an unknown
+    How convolutions are written, where the config does not say it, follows what runs: several members, or several steps
+    per dispatch in training, want a formulation that is quick in loops, one step at a time or `scoring` does not. Raises BadInput for an unknown
     network, dtype or argument, with the nearest name.
     """
     name, dtype = config.model.name, config.model.dtype
@@ -80,9 +80,9 @@ def build_model(config: Any, axis_name: str | None = None, purpose: str = "one s
         if setting not in known:
             raise BadInput(f"config.model.settings.{setting}: no such argument of {name}{nearest(setting, known)}")
     settings |= part_of(config, "inputs").model_arguments(config)
-    in_loops = max(config.train.steps_per_dispatch, config.train.accumulate) > 1 and purpose != "scoring"
+    in_loops = max(config.train.steps_per_dispatch, config.train.accumulate) > 1 and not scoring
     if "formulation" in known:
-        settings = {"formulation": "auto" if in_loops or config.ensemble.members > 1 else purpose} | settings
+        settings = {"formulation": "auto" if in_loops or config.ensemble.members > 1 else "one step"} | settings
     settings |= {"axis_name": axis_name} if axis_name and "axis_name" in known else {}
     return build(dtype=DTYPES[dtype], **settings)
 

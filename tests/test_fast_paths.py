@@ -86,7 +86,7 @@ def test_ten_steps_of_each_formulation_equal_those_of_the_plain_one(name, monkey
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet10"])
-def test_the_scoring_formulation_scores_alike(name):
+def test_the_formulation_without_loops_scores_alike(name):
     x, state = jnp.asarray(columns()["cells"][:4, ..., None]), build(name)[0]
     variables = {"params": state.params, "batch_stats": state.batch_stats}
 
@@ -94,7 +94,7 @@ def test_the_scoring_formulation_scores_alike(name):
         model = MODELS[name](**NARROW[name], formulation=formulation)
         return jax.jit(lambda x: model.apply(variables, x, train=False), compiler_options=QUICK)(x)
 
-    np.testing.assert_allclose(scores("scoring"), scores("auto"), atol=2e-5)
+    np.testing.assert_allclose(scores("one step"), scores("auto"), atol=2e-5)
 
 
 def test_one_vector_of_parameters_is_updated_as_the_arrays_are():

@@ -9,8 +9,9 @@ import pytest
 
 from jaxhep.models import MODELS, summary, trainable_parameters
 from jaxhep.models.attention import attention
-from jaxhep.models.convolution import convolution, depthwise, max_pool
+from jaxhep.models.convolution import convolution, depthwise
 from jaxhep.models.cvt import SMALL_KERNELS, CvT
+from jaxhep.models.pooling import max_pool
 
 # Networks on images of cells; PointNet has its own tests.
 COUNTS = {"mlp": 192_001, "cnn": 106_317, "resnet10": 4_900_033, "resnet18": 11_170_753, "cvt": 4_895_873}
@@ -111,14 +112,15 @@ def test_logits_and_parameters_are_float32(name, dtype):
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, changed, logits))} == {jnp.dtype("float32")}
 
 
+@pytest.mark.parametrize("formulation", ["auto", "direct"])
 @pytest.mark.parametrize("name", COUNTS)
-def test_bfloat16_is_near_float32_and_one_event_is_enough(name):
+def test_bfloat16_is_near_float32_and_one_event_is_enough(name, formulation):
     shape = (1, 18, 24, 1)
     variables = numbers_for(shapes_of(MODELS[name](**NARROW[name]), shape))
     x = np.random.default_rng(1).exponential(1.0, (4, *shape[1:])).astype(np.float32)
 
     def run(x, dtype=jnp.float32):
-        network = MODELS[name](**NARROW[name], dtype=dtype)
+        network = MODELS[name](**NARROW[name], dtype=dtype, formulation=formulation)
         return jax.jit(lambda x: network.apply(variables, x, train=False), compiler_options=QUICK)(x)
 
     logits, low = run(x), run(x, jnp.bfloat16)

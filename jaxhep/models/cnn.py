@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from . import events_innermost
-from .convolution import convolution, formulation_of, max_pool
+from .convolution import convolution, formulation_of
 from .initial_values import bias_by_inputs, uniform_by_inputs
 from .mlp import dense
+from .pooling import max_pool
+from .products import kept_dtype
 
 
 class ConvolutionParameters(nn.Module):
@@ -50,10 +52,10 @@ class CNN(nn.Module):
     def __call__(self, x, train: bool = False):
         """Logits (B,) of energies x (B, H, W, C)."""
         del train
-        x = x.astype(self.dtype)
+        x = x.astype(kept_dtype(self.dtype, self.formulation))
         channels, weights = x.shape[-1], []
         for number, (width, size) in enumerate(zip(self.filters, self.kernels, strict=True), 1):
-            parameters = ConvolutionParameters(width, size, self.dtype, self.param_dtype, name=f"convolution_{number}")
+            parameters = ConvolutionParameters(width, size, x.dtype, self.param_dtype, name=f"convolution_{number}")
             weights.append(parameters(channels))
             channels = width
         if formulation_of(self.formulation).events_innermost:

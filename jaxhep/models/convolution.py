@@ -1,4 +1,4 @@
-"""Convolution, depthwise convolution and max-pool, each in the formulations that are fast on some back end.
+"""Convolution and depthwise convolution, each in the formulations that are fast on some back end.
 
 All formulations give the same numbers; only the speed differs, on CPUs by factors of tens to hundreds.
 B batch, H layers (rows), W cells (columns), C channels; windows are given as (rows, columns).
@@ -13,9 +13,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from .products import kept_dtype, product
+
 
 class Formulation(NamedTuple):
-    """How the three operations are written: see `convolution`, `depthwise` and `max_pool`.
+    """How the operations are written: see `convolution`, `depthwise` and `pooling.max_pool`.
 
     events_innermost: whether a network of few channels uses `events_innermost` instead; by_event: whether the perceptrons
     of a transformer take some events at a time, see `perceptron`.
@@ -30,10 +32,9 @@ class Formulation(NamedTuple):
 
 FORMULATIONS = {
     "direct": Formulation("direct", "direct", "direct"),
-    "cpu": Formulation("by size", "shifts", "slices", True, True),
+    "cpu": Formulation("by size", "shifts", "slices", events_innermost=True, by_event=True),
     # XLA's CPU convolution is quick, but several times slower inside lax.scan, and slower with a batch of kernels.
-    "cpu one step": Formulation("by size, no loop", "shifts", "slices", True, True),
-    "cpu scoring": Formulation("direct", "shifts", "direct", True, True),
+    "cpu one step": Formulation("by size, no loop", "shifts", "slices", events_innermost=True, by_event=True),
     "accelerator": Formulation("direct", "shifts", "direct"),
 }
 
@@ -42,17 +43,16 @@ FORMULATIONS = {
 # kernels around it, XLA's own convolution wins between TINY_MAP and SMALL_MAP.
 TINY_MAP, SMALL_MAP = 8, 32
 CHUNK_POSITIONS = 768
-PURPOSES = ("auto", "one step", "scoring")
+PURPOSES = ("auto", "one step")
 
 
 def formulation_of(name: str) -> Formulation:
     """The formulation called `name`, or the best where JAX runs for a purpose. Raises ValueError for another name.
 
-    Purposes: "one step" trains one network with one step per dispatch, "scoring" needs no gradient of one network,
-    "auto" is anything.
+    Purposes: "one step" is one network with one step per dispatch, in training or scoring; "auto" is anything.
     """
     if name in PURPOSES:
-        on_cpu = "cpu" if name == "auto" else f"cpu {name}"
+        on_cpu = "cpu" if name == "auto" else "cpu one step"
         name = on_cpu if jax.default_backend() == "cpu" else "accelerator"
     if name not in FORMULATIONS:
         wanted = ", ".join((*PURPOSES, *FORMULATIONS))
@@ -112,8 +112,10 @@ def windows(x, window, strides) -> list:
     ]
 
 
-def convolution(x, kernel, strides=(1, 1), padding=0, formulation: str = "direct"):
+def convolution(x, kernel, strides=(1, 1), padding=0, formulation: str = "direct", dtype=None):
     """Ordinary convolution of x (B, H, W, C) with kernel (rows, columns, C, features).
+
+    dtype: type of the products, where that is not the type of x; see `products`.
 
     formulation: "direct" is XLA's convolution (cuDNN on GPU); "patches" gathers each window into a row and multiplies
     one matrix; "chunks" does so for some events at a time and gathers them again for the gradient; "by size" and
@@ -126,7 +128,8 @@ def convolution(x, kernel, strides=(1, 1), padding=0, formulation: str = "direct
     positions = output_size(x.shape[1], kernel.shape[0], strides[0], padding[0])
     positions *= output_size(x.shape[2], kernel.shape[1], strides[1], padding[1])
     if formulation.startswith("by size"):
-        formulation = by_size(positions, x.shape[-1], "no loop" in formulation)
+        own = "no loop" in formulation and dtype in (None, x.dtype) and kernel.shape[:2] != (1, 1)
+        formulation = by_size(positions, x.shape[-1], own)
     if formulation == "direct":
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     if formulation not in ("patches", "chunks"):
@@ -134,7 +137,8 @@ def convolution(x, kernel, strides=(1, 1), padding=0, formulation: str = "direct
     matrix = kernel.reshape(-1, kernel.shape[-1])
 
     def multiply(x, matrix):
-        return jnp.concatenate(windows(pad(x, padding), kernel.shape[:2], strides), -1) @ matrix
+        patches = jnp.concatenate(windows(pad(x, padding), kernel.shape[:2], strides), -1)
+        return product(patches, matrix, x.dtype if dtype is None else dtype)
 
     batch = x.shape[0]
     chunk = batch if formulation == "patches" else events_at_a_time(batch, positions)
@@ -145,9 +149,12 @@ def convolution(x, kernel, strides=(1, 1), padding=0, formulation: str = "direct
     return y.reshape(batch, *y.shape[2:])
 
 
-def by_size(positions: int, channels: int, no_loop: bool) -> str:
-    """Quickest formulation on a CPU of a convolution of `channels` to a map of `positions` cells."""
-    if no_loop and channels > 1 and TINY_MAP < positions <= SMALL_MAP:
+def by_size(positions: int, channels: int, own: bool) -> str:
+    """Quickest formulation on a CPU of a convolution of `channels` to a map of `positions` cells.
+
+    own: whether XLA's own convolution, which does not round its operands, is among them.
+    """
+    if own and channels > 1 and TINY_MAP < positions <= SMALL_MAP:
         return "direct"
     return "patches" if positions <= SMALL_MAP or channels == 1 else "chunks"
 
@@ -223,57 +230,6 @@ def shifted_sum_backward(padding, saved, gradient):
 shifted_sum.defvjp(shifted_sum_forward, shifted_sum_backward)
 
 
-def max_pool(x, window, strides, padding=0, formulation: str = "auto"):
-    """Largest value of each window of x (B, H, W, C); the gradient goes to the first of equal values, as in PyTorch.
-
-    formulation: a name of `FORMULATIONS` or "auto". "direct" is XLA's window reduction, "slices" compares the strided
-    slices of the input one after the other, whose gradient is far quicker on a CPU.
-    """
-    padding = sides(padding)
-    if formulation_of(formulation).max_pool == "direct":
-        return nn.max_pool(x, window, strides, padding)
-    if tuple(window) == tuple(strides) and padding == ((0, 0), (0, 0)):
-        return largest_of_blocks(x, tuple(window))
-    return largest_of(windows(pad(x, padding, -jnp.inf), window, strides))
-
-
-def largest_of(arrays: list):
-    """Elementwise maximum of several arrays."""
-    largest, *others = arrays
-    for other in others:
-        # "or not a number" lets a diverged network show, as the window reduction does.
-        largest = jnp.where((other > largest) | jnp.isnan(other), other, largest)
-    return largest
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def largest_of_blocks(x, block: tuple[int, int]):
-    """Maximum over blocks of (rows, columns) of x (B, H, W, C) that do not overlap; what does not fill one is left out."""
-    return largest_of(windows(x, block, block))
-
-
-def largest_of_blocks_forward(x, block):
-    """The maximum, and what its gradient needs."""
-    largest = largest_of_blocks(x, block)
-    return largest, (x, largest)
-
-
-def largest_of_blocks_backward(block, saved, gradient):
-    """Gradient of x, written in one pass: autodiff would add one array with holes per cell of the block."""
-    x, largest = saved
-    taken, parts = jnp.zeros(largest.shape, bool), []
-    for cell in windows(x, block, block):
-        parts.append(jnp.where((cell == largest) & ~taken, gradient, 0))
-        taken |= cell == largest
-    rows = [jnp.stack(parts[first : first + block[1]], axis=3) for first in range(0, len(parts), block[1])]
-    batch, height, width, channels = largest.shape
-    spread = jnp.stack(rows, axis=2).reshape(batch, height * block[0], width * block[1], channels)
-    return (pad(spread, ((0, x.shape[1] - spread.shape[1]), (0, x.shape[2] - spread.shape[2]))),)
-
-
-largest_of_blocks.defvjp(largest_of_blocks_forward, largest_of_blocks_backward)
-
-
 class Convolution(nn.Module):
     """Convolution layer: (B, H, W, C) -> (B, rows, columns, features); parameters `kernel` and, if wanted, `bias`."""
 
@@ -292,9 +248,10 @@ class Convolution(nn.Module):
     def __call__(self, x):
         """Map (B, rows, columns, features) of the map x (B, H, W, C)."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype).astype(self.dtype)
+        kept = kept_dtype(self.dtype, self.formulation)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype).astype(kept)
         written = formulation_of(self.formulation).convolution
-        y = convolution(x.astype(self.dtype), kernel, self.strides, self.padding, written)
+        y = convolution(x.astype(kept), kernel, self.strides, self.padding, written, self.dtype)
         if self.use_bias:
-            y = y + self.param("bias", self.bias_init, (self.features,), self.param_dtype).astype(self.dtype)
+            y = y + self.param("bias", self.bias_init, (self.features,), self.param_dtype).astype(kept)
         return y

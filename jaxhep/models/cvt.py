@@ -14,7 +14,9 @@ from jax import lax
 from .attention import attention as attend
 from .convolution import Convolution, depthwise, formulation_of
 from .initial_values import bias_by_inputs, normal_002, uniform_by_inputs
-from .perceptron import LinearParameters, NormParameters, Weights, by_events
+from .mlp import dense
+from .perceptron import LinearParameters, NormParameters, Weights, by_events, perceptron
+from .products import kept_dtype, product
 
 # The study's variant with small kernels: 4,895,489 parameters with two channels. Its padding is not published. Chosen so
 # that layers and cells keep their place: tokens 18 x W, 9 x W, 9 x W, on a window of cells as on full rows of 72.
@@ -45,13 +47,13 @@ class Projection(nn.Module):
         channels = x.shape[-1]
         kernel = self.param("depthwise_kernel", uniform_by_inputs, (3, 3, 1, channels), self.param_dtype)
         bias = self.param("depthwise_bias", bias_by_inputs(9), (channels,), self.param_dtype)
-        x = depthwise(x, kernel.astype(self.dtype), 1, formulation_of(self.formulation).depthwise)
+        x = depthwise(x, kernel.astype(x.dtype), 1, formulation_of(self.formulation).depthwise)
         mean, gain = self.normalisation(x, bias, train)
         offset = self.param("norm_bias", nn.initializers.zeros_init(), (channels,), self.param_dtype)
         matrix = self.param("kernel", normal_002, (channels, self.features), self.param_dtype)
         vector = self.param("bias", nn.initializers.zeros_init(), (self.features,), self.param_dtype)
         vector = vector + (offset - mean * gain) @ matrix
-        return x @ (gain[:, None] * matrix).astype(self.dtype) + vector.astype(self.dtype)
+        return product(x, gain[:, None] * matrix, self.dtype) + vector.astype(x.dtype)
 
     def normalisation(self, x, bias, train: bool):
         """Mean and gain of the BatchNorm after the depthwise convolution, both (C,), for x without its bias.
@@ -100,7 +102,7 @@ class Block(nn.Module):
         batch, count, width = tokens.shape
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         drop = nn.Dropout(self.dropout, deterministic=not train)
-        x = nn.LayerNorm(epsilon=1e-5, name="norm_1", **types)(tokens)
+        x = layer_norm(tokens, self.param_dtype, "norm_1")
         cells = x[:, int(self.class_token) :].reshape(batch, *self.grid, width)
         inputs = []
         for name in ("query", "key", "value"):
@@ -111,23 +113,26 @@ class Block(nn.Module):
             inputs.append(projected.reshape(batch, count, self.heads, width // self.heads))
         scaled_by = width if self.attention_scale == "embedding" else width // self.heads
         query, key, value = inputs
-        x = attend(query, key, value, scaled_by**-0.5, self.attention)
-        tokens = tokens + drop(linear(width, types, "output")(x.reshape(batch, count, width)))
-        if not self.dropout and formulation_of(self.formulation).by_event:
-            weights = Weights(
-                NormParameters(self.param_dtype, name="norm_2")(width),
-                LinearParameters(4 * width, normal_002, self.param_dtype, name="dense_1")(width),
-                LinearParameters(width, normal_002, self.param_dtype, name="dense_2")(4 * width),
-            )
-            return by_events(tokens, weights, self.dtype)
-        x = nn.LayerNorm(epsilon=1e-5, name="norm_2", **types)(tokens)
-        x = drop(nn.gelu(linear(4 * width, types, "dense_1")(x), approximate=False))
-        return tokens + drop(linear(width, types, "dense_2")(x))
+        x = attend(query, key, value, scaled_by**-0.5, self.attention, self.dtype)
+        tokens = tokens + drop(linear(width, x, **types, name="output")(x.reshape(batch, count, width)))
+        weights = Weights(
+            NormParameters(self.param_dtype, name="norm_2")(width),
+            LinearParameters(4 * width, normal_002, self.param_dtype, name="dense_1")(width),
+            LinearParameters(width, normal_002, self.param_dtype, name="dense_2")(4 * width),
+        )
+        if self.dropout or not formulation_of(self.formulation).by_event:
+            return perceptron(tokens, weights, self.dtype, drop)
+        return by_events(tokens, weights, self.dtype)
 
 
-def linear(width: int, types: dict, name: str) -> nn.Dense:
-    """A Dense layer with the CvT original's initial values: normal of 0.02, no bias."""
-    return nn.Dense(width, kernel_init=normal_002, name=name, **types)
+def layer_norm(x, param_dtype, name: str):
+    """LayerNorm of x (..., C) over its channels, in its type."""
+    return nn.LayerNorm(epsilon=1e-5, dtype=x.dtype, param_dtype=param_dtype, name=name)(x)
+
+
+def linear(width: int, x, dtype, param_dtype, name: str) -> nn.Dense:
+    """A Dense layer for input `x` with the CvT original's initial values: normal of 0.02, bias of 0."""
+    return dense(width, x, dtype, param_dtype, name, normal_002, nn.initializers.zeros_init())
 
 
 class CvT(nn.Module):
@@ -165,7 +170,7 @@ class CvT(nn.Module):
             if width % heads:
                 raise ValueError(f"a width of {width} cannot be shared by {heads} heads")
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = x.astype(self.dtype)
+        x = x.astype(kept_dtype(self.dtype, self.formulation))
         for stage, width in enumerate(self.widths):
             last = stage == len(self.widths) - 1
             x = self.embedding(x, stage)
@@ -173,7 +178,7 @@ class CvT(nn.Module):
             tokens = x.reshape(batch, -1, width)
             if last:
                 token = self.param("class_token", normal_002, (1, 1, width), self.param_dtype)
-                token = jnp.broadcast_to(token.astype(self.dtype), (batch, 1, width))
+                token = jnp.broadcast_to(token.astype(x.dtype), (batch, 1, width))
                 tokens = jnp.concatenate([token, tokens], axis=1)
             for number in range(self.blocks[stage]):
                 tokens = Block(
@@ -191,8 +196,8 @@ class CvT(nn.Module):
             x = tokens[:, int(last) :].reshape(x.shape)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         top: dict[str, Any] = {"dtype": wide, "param_dtype": self.param_dtype}
-        token = nn.LayerNorm(epsilon=1e-5, name="norm", **top)(tokens[:, 0])
-        return linear(1, top, "logit")(token)[:, 0]
+        token = layer_norm(tokens[:, 0].astype(wide), self.param_dtype, "norm")
+        return linear(1, token, **top, name="logit")(token)[:, 0]
 
     def embedding(self, x, stage: int):
         """Convolutional token embedding of one stage with its LayerNorm: (B, H, W, C) -> (B, rows, columns, width)."""
@@ -210,4 +215,4 @@ class CvT(nn.Module):
             name=f"stage_{stage + 1}_embedding",
             **types,
         )(x)
-        return nn.LayerNorm(epsilon=1e-5, name=f"stage_{stage + 1}_norm", **types)(x)
+        return layer_norm(x, self.param_dtype, f"stage_{stage + 1}_norm")

@@ -1,8 +1,9 @@
-"""The perceptron of a transformer block, some events at a time, so that its hidden layer stays in a CPU's cache.
+"""The perceptron of a transformer block, all at once or some events at a time, so that a CPU's cache holds its hidden layer.
 
 B batch, T tokens, C channels, H hidden width (4 C).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from .convolution import events_at_a_time
+from .products import product
 
 
 class NormParameters(nn.Module):
@@ -22,10 +24,8 @@ class NormParameters(nn.Module):
     @nn.compact
     def __call__(self, channels: int):
         """Scale and bias."""
-        ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
-        return self.param("scale", ones, (channels,), self.param_dtype), self.param(
-            "bias", zeros, (channels,), self.param_dtype
-        )
+        scale = self.param("scale", nn.initializers.ones_init(), (channels,), self.param_dtype)
+        return scale, self.param("bias", nn.initializers.zeros_init(), (channels,), self.param_dtype)
 
 
 class LinearParameters(nn.Module):
@@ -62,14 +62,18 @@ def by_events(tokens, weights: Weights, dtype):
     return lax.map(one, tokens.reshape(batch // chunk, chunk, *tokens.shape[1:])).reshape(tokens.shape)
 
 
-def perceptron(tokens, weights: Weights, dtype):
-    """tokens (..., C) plus the perceptron of their LayerNorm: linear, exact GELU, linear. Epsilon is 1e-5."""
+def perceptron(tokens, weights: Weights, dtype, drop: Callable = lambda x: x):
+    """tokens (..., C) plus the perceptron of their LayerNorm: linear, exact GELU, linear. Epsilon is 1e-5.
+
+    Products are in `dtype`; `drop` is the dropout of hidden and output layer.
+    """
     wide = jnp.promote_types(tokens.dtype, jnp.float32)
     x = tokens.astype(wide)
     mean = jnp.mean(x, -1, keepdims=True)
     variance = jnp.maximum(jnp.mean(jnp.square(x), -1, keepdims=True) - jnp.square(mean), 0)
     scale, bias = weights.norm
-    x = ((x - mean) * (lax.rsqrt(variance + 1e-5) * scale) + bias).astype(dtype)
+    x = ((x - mean) * (lax.rsqrt(variance + 1e-5) * scale) + bias).astype(tokens.dtype)
     (kernel_1, bias_1), (kernel_2, bias_2) = weights.dense_1, weights.dense_2
-    hidden = checkpoint_name(x @ kernel_1.astype(dtype) + bias_1.astype(dtype), "hidden")
-    return tokens + (nn.gelu(hidden, approximate=False) @ kernel_2.astype(dtype) + bias_2.astype(dtype))
+    hidden = checkpoint_name(product(x, kernel_1, dtype) + bias_1.astype(x.dtype), "hidden")
+    activated = drop(nn.gelu(hidden, approximate=False))
+    return tokens + drop(product(activated, kernel_2, dtype) + bias_2.astype(x.dtype))

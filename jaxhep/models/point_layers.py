@@ -6,12 +6,15 @@ points follows, keeps only the winning points for the gradient: the widest array
 B events, P points, C inputs, F features.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
 from .initial_values import bias_by_inputs, uniform_by_inputs
+from .products import kept_dtype, product
 
 FORMULATIONS = ("plain", "gram")
 COORDINATES = 3
@@ -19,7 +22,7 @@ COORDINATES = 3
 
 def formulation_of(name: str) -> str:
     """The formulation called `name`, "gram" for every purpose. Raises ValueError for another name."""
-    if name in ("auto", "one step", "scoring"):
+    if name in ("auto", "one step"):
         return "gram"
     if name not in FORMULATIONS:
         raise ValueError(f"formulation is {name!r}; it must be 'auto' or one of {', '.join(FORMULATIONS)}")
@@ -83,17 +86,20 @@ def squares_backward(saved, gradient):
 squares.defvjp(lambda *inputs: (squares(*inputs), inputs), squares_backward)
 
 
-@jax.custom_vjp
-def largest_product(x, kernel):
-    """Maximum over points of x (B, P, C) times kernel (C, F): (B, F). The gradient goes to the first of equal values."""
-    return by_event(lambda x: jnp.max(x @ kernel, axis=0), x)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def largest_product(x, kernel, dtype):
+    """Maximum over points of x (B, P, C) times kernel (C, F), by products in `dtype`: (B, F).
+
+    The gradient goes to the first of equal values.
+    """
+    return by_event(lambda x: jnp.max(product(x, kernel, dtype), axis=0), x)
 
 
-def largest_product_forward(x, kernel):
+def largest_product_forward(x, kernel, dtype):
     """The maximum, and what its gradient needs: the point (B, F) that won each feature."""
 
     def one_event(x):
-        y = x @ kernel
+        y = product(x, kernel, dtype)
         largest = jnp.max(y, axis=0)
         # The first point that equals the maximum: two plain reductions are quicker than one for pairs, as in argmax.
         place = jnp.arange(len(x))[:, None]
@@ -104,8 +110,9 @@ def largest_product_forward(x, kernel):
     return largest, (x, kernel, winner)
 
 
-def largest_product_backward(saved, gradient):
+def largest_product_backward(dtype, saved, gradient):
     """Gradients of x and kernel: only the winning points matter."""
+    del dtype
     x, kernel, winner = saved
     points = jnp.take_along_axis(x, winner[..., None], axis=1)
     kernel_gradient = jnp.einsum("bfc,bf->cf", points, gradient)
@@ -153,8 +160,10 @@ class PointLayer(nn.Module):
         shift = self.param("norm_bias", nn.initializers.zeros_init(), vector, self.param_dtype).astype(wide)
         running_mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(vector, wide))
         running_var = self.variable("batch_stats", "var", lambda: jnp.ones(vector, wide))
-        kernel, bias, x = kernel.astype(wide), bias.astype(wide), x.astype(self.dtype)
+        kernel, bias = kernel.astype(wide), bias.astype(wide)
+        x = x.astype(kept_dtype(self.dtype, self.formulation))
         precision = precision_for(x)
+        multiply = partial(product, dtype=self.dtype, precision=precision)
         # A covariance pays where points outnumber inputs, which one row per event does not.
         fast = formulation_of(self.formulation) == "gram" and x.ndim == 3
 
@@ -166,7 +175,7 @@ class PointLayer(nn.Module):
             mean = jnp.matmul(of_input, kernel, precision=precision)
             variance = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=precision), axis=0)
         else:
-            y = jnp.matmul(x, kernel.astype(self.dtype), precision=precision).astype(wide)
+            y = multiply(x, kernel).astype(wide)
             mean, variance = mean_and_variance(y, weight, self.axis_name)
         if train and not self.is_initializing():
             keep = self.momentum
@@ -182,8 +191,8 @@ class PointLayer(nn.Module):
             # anew with another rounding, so that no point equals the maximum.
             y = jnp.take_along_axis(y, jnp.argmax(y, axis=1)[:, None], axis=1)[:, 0] if self.pool else y
         elif self.pool:
-            y = largest_product(x, (kernel * factor).astype(self.dtype)).astype(wide) + offset
+            y = largest_product(x, (kernel * factor).astype(x.dtype), self.dtype).astype(wide) + offset
         else:
-            y = jnp.matmul(x, (kernel * factor).astype(self.dtype), precision=precision).astype(wide) + offset
+            y = multiply(x, kernel * factor).astype(wide) + offset
         y = nn.relu(y) if self.relu else y
-        return y.astype(self.dtype)
+        return y.astype(x.dtype)

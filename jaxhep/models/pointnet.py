@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from .mlp import dense
 from .point_layers import PointLayer
+from .products import kept_dtype
 
 
 class Transform(nn.Module):
@@ -92,11 +93,12 @@ class PointNet(nn.Module):
             shift = transform(1, "shift", wide)(points, weight, train)
             points = points - shift[:, None] * jnp.asarray([0, 0, 1], wide)
         # Coordinates in mm need more digits than half precision has: the first layer, narrow as it is, keeps them.
-        x = layer(self.point_widths[0], dtype=wide, name="points_1")(points, weight, train).astype(self.dtype)
+        kept = kept_dtype(self.dtype, self.formulation)
+        x = layer(self.point_widths[0], dtype=wide, name="points_1")(points, weight, train).astype(kept)
         size = self.point_widths[0]
         matrix = transform(size * size, "transform", self.dtype)(x, weight, train)
         matrix = matrix.reshape(-1, size, size) + jnp.eye(size, dtype=wide)
-        x = x @ matrix.astype(self.dtype)
+        x = x @ matrix.astype(kept)
         for number, width in enumerate(self.point_widths[1:], 2):
             last = number == len(self.point_widths)
             x = layer(width, relu=not last, pool=last, name=f"points_{number}")(x, weight, train)

@@ -9,9 +9,11 @@ from functools import partial
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .convolution import Convolution, max_pool
+from .convolution import Convolution
 from .initial_values import normal_by_outputs
 from .mlp import dense
+from .pooling import max_pool
+from .products import kept_dtype
 
 
 class BasicBlock(nn.Module):
@@ -55,6 +57,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False):
         """Logits (B,) of energies x (B, H, W, C)."""
+        kept = kept_dtype(self.dtype, self.formulation)
         convolution = partial(
             Convolution,
             use_bias=False,
@@ -68,11 +71,11 @@ class ResNet(nn.Module):
             use_running_average=not train,
             momentum=0.9,
             epsilon=1e-5,
-            dtype=self.dtype,
+            dtype=kept,
             param_dtype=self.param_dtype,
             axis_name=self.axis_name,
         )
-        x = x.astype(self.dtype)
+        x = x.astype(kept)
         x = convolution(self.width, (7, 7), (2, 2), 3, name="stem")(x)
         x = nn.relu(batch_norm(name="stem_batch_norm")(x))
         x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), self.formulation)

@@ -2,8 +2,8 @@
 
     python -m jaxhep.train --config configs/cvt.py
 
-Measured on two shared CPU cores (jax 0.10.2): 367 s from nothing, simulation and compilation included;
-accuracy 0.88 at 0.2-1 TeV (the trivial classifier: 0.52), AUC 0.946, rejection 8 (5 to 14) at 90 % electron efficiency, on
+Measured on two shared CPU cores (jax 0.10.2): 305 s from nothing, simulation and compilation included;
+accuracy 0.87 at 0.2-1 TeV (the trivial classifier: 0.52), AUC 0.946, rejection 8 (5 to 14) at 90 % electron efficiency, on
 175 test events: so few protons bound the rejection. No GPU was measured.
 """
 

@@ -85,6 +85,15 @@ def test_ten_steps_of_each_formulation_equal_those_of_the_plain_one(name, monkey
             same(wanted, ten_steps(*build(name, formulation=formulation, **options)), 1e-6)
 
 
+@pytest.mark.parametrize("name", ["mlp", "resnet10", "cvt"])
+def test_ten_steps_with_rounded_operands_follow_those_of_float32(name, monkeypatch):
+    monkeypatch.setattr("jaxhep.models.products.LEAST", 1)  # such narrow networks would not be rounded
+    monkeypatch.setattr("jaxhep.models.convolution.CHUNK_POSITIONS", 400)
+    wanted, found = (ten_steps(*build(name, dtype=dtype))[0] for dtype in (jnp.float32, jnp.bfloat16))
+    # Rounding takes some 2^-9 of each operand.
+    assert 1e-5 < np.abs(found / wanted - 1).max() < 0.03
+
+
 @pytest.mark.parametrize("name", ["cnn", "resnet10"])
 def test_the_formulation_without_loops_scores_alike(name):
     x, state = jnp.asarray(columns()["cells"][:4, ..., None]), build(name)[0]

@@ -157,13 +157,13 @@ def command_of(process):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_a_whole_file_and_no_process(out, number):
-    command = [sys.executable, "-u", "-m", "benchmarks.throughput", *arguments(out, "--variants", "base")]
-
-    def heed_signals():  # which a shell has its background jobs ignore
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, preexec_fn=heed_signals, **pipes) as process:
+    # A shell has its background jobs ignore the signal, which their children inherit.
+    code = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('benchmarks.throughput', run_name='__main__')"
+    )
+    command = [sys.executable, "-u", "-c", code, *arguments(out, "--variants", "base")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().startswith("mlp, batch 16, infer")
         workers = []
         while process.poll() is None and not workers:

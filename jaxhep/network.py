@@ -62,8 +62,8 @@ def build_model(config: Any, axis_name: str | None = None, scoring: bool = False
     """Return the network of `config.model`; `axis_name` is the device axis under pmap.
 
     How convolutions are written, where the config does not say it, follows what runs: several members, or several steps
-    per dispatch in training, want a formulation that is quick in loops, one step at a time or `scoring` does not. Raises BadInput for an unknown
-    network, dtype or argument, with the nearest name.
+    per dispatch in training, want a formulation that is quick in loops; one step at a time, or `scoring`, does not.
+    Raises BadInput for an unknown network, dtype or argument, with the nearest name.
     """
     name, dtype = config.model.name, config.model.dtype
     networks = part_of(config, "inputs").NETWORKS

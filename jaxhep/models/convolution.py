@@ -115,8 +115,7 @@ def windows(x, window, strides) -> list:
 def convolution(x, kernel, strides=(1, 1), padding=0, formulation: str = "direct", dtype=None):
     """Ordinary convolution of x (B, H, W, C) with kernel (rows, columns, C, features).
 
-    dtype: type of the products, where that is not the type of x; see `products`.
-
+    dtype: type of the products, where that is not the type of x; XLA's own convolution is always in the type of x.
     formulation: "direct" is XLA's convolution (cuDNN on GPU); "patches" gathers each window into a row and multiplies
     one matrix; "chunks" does so for some events at a time and gathers them again for the gradient; "by size" and
     "by size, no loop" choose by the size of the map. Raises ValueError for another name.

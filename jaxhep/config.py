@@ -1,5 +1,6 @@
 """Configurations: loaded from files that are documents, checked, compared, kept beside the run."""
 
+import ast
 import importlib.util
 import json
 import sys
@@ -53,19 +54,37 @@ def find_siblings(path: Path) -> None:
         sys.path.insert(0, root)
 
 
-def set_field(config: Any, name: str, value: Any) -> None:
-    """Set a dotted field. Raises BadInput for a name that is not there, with the nearest that is."""
+def section_of(config: Any, name: str) -> tuple[Any, str]:
+    """Return the section that holds a dotted field, and the field's own name there.
+
+    Raises BadInput for a name that is not there, with the nearest that is. Under `model.settings` any name will do: only
+    the network knows its arguments, and `network.build_model` checks them.
+    """
     *path, last = name.split(".")
     section = config
     for part in path:
+        if not isinstance(section, ConfigDict) or part not in section:
+            raise BadInput(f"no config field {name!r}{nearest_field(section, part)}")
         section = section[part]
-    if last not in section:
-        raise BadInput(f"no config field {name!r}{nearest(last, section.keys())}")
-    section[last] = value
+    if path != ["model", "settings"] and (not isinstance(section, ConfigDict) or last not in section):
+        raise BadInput(f"no config field {name!r}{nearest_field(section, last)}")
+    return section, last
+
+
+def nearest_field(section: Any, name: str) -> str:
+    """Return the hint at the field of a section that is closest to `name`, or nothing."""
+    return nearest(name, section.keys()) if isinstance(section, ConfigDict) else ""
+
+
+def set_field(config: Any, name: str, value: Any) -> None:
+    """Set a dotted field. Raises BadInput for a name that is not there, with the nearest that is."""
+    section, last = section_of(config, name)
+    with section.unlocked():
+        section[last] = value
 
 
 def assign(config: Any, assignment: str, section: str = "") -> None:
-    """Set a field from text, NAME=VALUE with a JSON value or plain text, the name within a section if one is given.
+    """Set a field from text, NAME=VALUE with a JSON value, a tuple or plain text, within a section if one is given.
 
     Raises BadInput for a name that is not there or a value of another type.
     """
@@ -73,14 +92,26 @@ def assign(config: Any, assignment: str, section: str = "") -> None:
     if not equals:
         raise BadInput(f"{assignment!r}: wanted NAME=VALUE")
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = text
-    value = tuple(value) if isinstance(value, list) else value
-    try:
-        set_field(config, f"{section}.{name}" if section else name, value)
+        set_field(config, f"{section}.{name}" if section else name, value_of(text))
     except (TypeError, KeyError) as error:
         raise BadInput(f"{assignment!r}: {' '.join(str(error).split())}") from None
+
+
+def value_of(text: str) -> Any:
+    """Return the value that a text on the command line means: JSON with lists as tuples, a Python literal, or itself."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return tupled(read(text))
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def tupled(value: Any) -> Any:
+    """Return lists in a value of JSON, also inside dicts, as tuples."""
+    if isinstance(value, dict):
+        return {name: tupled(inner) for name, inner in value.items()}
+    return tuple(map(tupled, value)) if isinstance(value, list) else value
 
 
 def settings_from(config: Any, known: tuple[str, ...], beside: tuple[str, ...]) -> dict[str, Any]:
@@ -102,13 +133,7 @@ def plain(config: Any) -> dict:
 
 def from_plain(content: dict) -> Any:
     """Return the configuration that `plain` was made from, lists as tuples."""
-
-    def revive(value):
-        if isinstance(value, dict):
-            return {name: revive(inner) for name, inner in value.items()}
-        return tuple(map(revive, value)) if isinstance(value, list) else value
-
-    return ConfigDict(revive(content)).lock()
+    return ConfigDict(tupled(content)).lock()
 
 
 def method_name(config: Any) -> str:

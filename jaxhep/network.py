@@ -1,6 +1,7 @@
 """Config -> network and the functions of its experiment: the same for training, evaluating and benchmarking."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple
@@ -48,7 +49,8 @@ def build_network(
     inputs, example, plain_model = part.build_inputs(config, scaling), part.example(config, 1), build_model(config)
 
     def init(seed) -> steps.State:  # outside pmap's axis
-        return steps.init_state(plain_model, optimiser, inputs, example, seed, config.train.average_decay > 0)
+        with settings_checked(config):
+            return steps.init_state(plain_model, optimiser, inputs, example, seed, config.train.average_decay > 0)
 
     model = build_model(config, axis_name) if axis_name else plain_model
     scoring = build_model(config, axis_name, scoring=True)
@@ -91,4 +93,23 @@ def summary(config: Any) -> str:
     """Return the table of the network's parameters."""
     from jaxhep import models
 
-    return models.summary(build_model(config), (1, *part_of(config, "inputs").input_shape(config)))
+    with settings_checked(config):
+        return models.summary(build_model(config), (1, *part_of(config, "inputs").input_shape(config)))
+
+
+def check(config: Any) -> None:
+    """Raise BadInput for an unknown network, dtype or argument of it, and for arguments that do not fit together."""
+    build_model(config)
+    if config.model.settings:  # the defaults fit
+        summary(config)
+
+
+@contextmanager
+def settings_checked(config: Any) -> Iterator[None]:
+    """Raise BadInput where a network finds, on its first input, that its arguments do not fit together."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"config.model.settings of {config.model.name}: {error}") from None

@@ -63,7 +63,7 @@ def train(config: Any, workdir: Path, quiet: bool = False, profiled: int = 0) ->
         if settings[name] < 1:
             raise BadInput(f"config.train.{name} is {settings[name]}, wanted at least 1")
     axis_name = parallel.AXIS if config.parallel.kind == "pmap" else None
-    network.build_model(config, axis_name)
+    network.check(config)
     steps.build_schedule(settings.schedule, settings.learning_rate, settings.warmup_steps, 1)
 
     # Data.

@@ -22,6 +22,7 @@ def refused(capsys, arguments, *parts):
 
 
 SMOKE = f"--config={ROOT}/configs/mlp.py:smoke"
+CVT = f"--config={ROOT}/configs/cvt.py:smoke"
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,12 @@ SMOKE = f"--config={ROOT}/configs/mlp.py:smoke"
     [
         (["--config=configs/none.py"], ["configs/none.py"]),
         ([f"--config={ROOT}/configs/mlp.py:smok"], ["no variant 'smok'"]),
-        ([SMOKE, "--config.train.batchsize=3"], ["batchsize", "batch_size"]),
+        ([SMOKE, "--config.train.batchsize=3"], ["no config field 'train.batchsize' (nearest: 'batch_size')"]),
+        ([SMOKE, "--config.trian.epochs=3"], ["no config field 'trian.epochs' (nearest: 'train')"]),
+        ([SMOKE, "--config.train.epochs.last=3"], ["no config field 'train.epochs.last'"]),
+        ([SMOKE, "--config.model.settings.hiden=[8,8]"], ["config.model.settings.hiden: no such argument of mlp"]),
+        ([CVT, "--config.model.settings.heads=[1,1,3]"], ["config.model.settings of cvt: a width of 8", "by 3 heads"]),
+        ([SMOKE, "--config.model.settings.dropout"], ["'model.settings.dropout': wanted NAME=VALUE"]),
         ([SMOKE, "--config.train.batch_size=many"], ["batch_size"]),
         ([SMOKE, "--wrokdir=x"], ["wrokdir"]),
         ([SMOKE, "stray"], ["unknown argument 'stray'"]),
@@ -69,6 +75,8 @@ def test_help_summary_and_printed_config(capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "trainable parameters: 4895873"
     assert train.main([SMOKE, "--config.train.batch_size=5", "--print_config"]) == 0
     assert json.loads(capsys.readouterr().out)["train"]["batch_size"] == 5
+    assert train.main([SMOKE, "--config.model.settings.hidden=(8,4)", "--summary"]) == 0
+    assert "1296x8" in capsys.readouterr().out
 
 
 def test_help_is_quick():

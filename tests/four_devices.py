@@ -1,10 +1,13 @@
 """Run by test_steps in a process of its own, as the number of devices is fixed when JAX starts."""
 
+from unittest import mock
+
 import jax
 import numpy as np
 
+from benchmarks.scaling_worker import collectives
 from jaxhep import ensemble, losses, parallel, resident, steps
-from jaxhep.models import MLP, ResNet
+from jaxhep.models import CNN, MLP, CvT, PointNet, ResNet
 
 DIFFERENCE = 2e-5  # of losses and logits after ten steps; raw parameters ahead of a BatchNorm drift by rounding
 
@@ -87,7 +90,39 @@ def train_ensemble(kind, devices, members):
     return np.array([*found, *np.asarray(sums["loss"]), *np.asarray(sums["outputs"]).ravel()])
 
 
+def compiled_for_accelerators(model, points=False):
+    """Text of a training step over all devices, in the formulations that accelerators use."""
+
+    def inputs(batch):
+        return batch["cells"] if points else batch["cells"][..., None]
+
+    def loss(outputs, batch):
+        return losses.binary_cross_entropy(outputs.reshape(-1), batch["label"], 2.0)
+
+    batch = batch_of(0)
+    batch |= {"cells": batch["cells"][..., :3]} if points else {}
+    chain, rate = steps.build_optimiser(), steps.build_schedule("constant", 1e-3, 0, 10)
+    with mock.patch("jax.default_backend", return_value="gpu"):
+        like = jax.eval_shape(lambda: steps.init_state(model, chain, inputs, batch, 0))
+        step = steps.make_train_step(model, chain, inputs, loss, rate)
+        run = parallel.build_parallel("jit", jax.devices(), step, steps.make_eval_step(model, inputs, loss))
+        return run.train.lower(like, {name: values[None] for name, values in batch.items()}).compile().as_text()
+
+
 assert len(jax.devices()) == 4
+narrow = {"point_widths": (4, 8), "transform_widths": (4, 8), "head_widths": (8,)}
+for model, points in (
+    (CvT(widths=(4, 4, 4), heads=(1, 1, 1), blocks=(1, 1, 1)), False),
+    (ResNet(stage_sizes=(1, 1), width=4), False),
+    (CNN(), False),
+    (MLP(hidden=(8,)), False),
+    (PointNet(**narrow), True),
+):
+    found = collectives(compiled_for_accelerators(model, points))
+    print(type(model).__name__, found)
+    # Each device works on its own events: only gradients and statistics are summed.
+    assert found["all-reduce"] and "all-gather" not in found, (model, found)
+
 one = train("jit", jax.devices()[:1])
 for kind in parallel.KINDS:
     four = train(kind, jax.devices())

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.throughput_worker import Prepared, events_of, version
 from jaxhep import ensemble, steps
+from jaxhep.compiled import options as compiled_options
 from jaxhep.models import MODELS
 
 RESIDENT = 8192  # events whose columns lie on the device where batches are gathered there
@@ -125,7 +126,9 @@ def prepare(cell: dict) -> Prepared:
     state = jax.device_put(state, of_state)
     fed = data if cell["data"] == "host" else jax.device_put(data, of_data)
     start = time.perf_counter()
-    compiled = jitted.lower(state, fed).compile()
+    # pmap takes no options of the compiler.
+    options = None if by_pmap or cell["schedule"] == "default" else compiled_options()
+    compiled = jitted.lower(state, fed).compile(compiler_options=options)
     seconds = time.perf_counter() - start
 
     # Several programs with sums over made-up devices can block one another, as their threads are few.

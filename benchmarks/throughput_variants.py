@@ -8,7 +8,7 @@ SMALL_MODELS = ("mlp", "cnn")  # networks whose steps are short against their di
 SMALL_BATCH = 1024  # up to which steps are short on an accelerator
 PART = 32  # events of a batch that are computed together where it is taken in parts
 MAIN = ("base", "autotune")
-GROUPS = (*MAIN, "precision", "plain", "attention", "optimiser", "data", "parallel", "ensemble")
+GROUPS = (*MAIN, "precision", "plain", "attention", "optimiser", "schedule", "data", "parallel", "ensemble")
 
 
 def groups_of(text: str) -> tuple[str, ...]:
@@ -50,6 +50,7 @@ def jax_variants(model: str, mode: str, batch: int, platform: str, devices: int,
         "members": 1,
         "flat": False,
         "parts": 1,
+        "schedule": "",  # as the package compiles
     }
     rows: list[dict] = []
 
@@ -73,6 +74,8 @@ def jax_variants(model: str, mode: str, batch: int, platform: str, devices: int,
     if train:
         fused = {"flat": True, "steps_per_dispatch": many if short else 1}
         add("base" if accelerator and short else "optimiser", "flat Adam", **fused)
+    if not accelerator:
+        add("schedule", "XLA's usual schedule", schedule="default")
     if devices != 1:
         add("base", "pmap", parallel="pmap")
     else:

@@ -1,7 +1,12 @@
-"""Compiled programs kept on disk between runs: the second start of the same network takes no compile time."""
+"""How programs are compiled: kept on disk, so that a second start takes no compile time, and on a CPU for little memory."""
 
 import os
+from functools import cache
 from pathlib import Path
+
+# XLA's usual schedule on a CPU starts whatever could run side by side as early as it can, and holds its results: twice
+# the memory for a training step of the CvT, and a tenth more time for the larger networks (benchmarks/NOTES.md).
+LITTLE_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 def keep() -> None:
@@ -19,3 +24,22 @@ def keep() -> None:
         "jax_persistent_cache_min_compile_time_secs",
         float(os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", 1)),
     )
+
+
+def options() -> dict[str, str]:
+    """Return XLA's options for training and scoring where JAX runs: what `jax.jit` takes as `compiler_options`."""
+    import jax
+
+    return dict(LITTLE_MEMORY) if jax.default_backend() == "cpu" and xla_knows_schedules() else {}
+
+
+@cache
+def xla_knows_schedules() -> bool:
+    """Return whether this version of XLA has the option: others refuse to compile."""
+    import jax
+
+    try:
+        jax.jit(lambda x: x).lower(0.0).compile(compiler_options=LITTLE_MEMORY)
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

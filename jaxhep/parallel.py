@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxhep.compiled import options
 from jaxhep.errors import BadInput, nearest
 from jaxhep.steps import Batch, State, gather_steps, scan_steps, take_rows
 
@@ -94,8 +95,11 @@ def build_parallel(
             in_shardings=(states, {"order": batches, "columns": kept} if keep else batches),
             out_shardings=(states, replicated),
             donate_argnums=0,
+            compiler_options=options(),
         )
-        evaluate = jax.jit(eval_step, in_shardings=(states, events), out_shardings=replicated)
+        evaluate = jax.jit(
+            eval_step, in_shardings=(states, events), out_shardings=replicated, compiler_options=options()
+        )
         return Parallel(len(devices), train, evaluate, place, states, kept)
 
     def evaluate_shard(state: State, batch: Batch):

@@ -10,7 +10,7 @@ import optax
 import pytest
 from conftest import run
 
-from jaxhep import data, huge_pages, losses, parallel, profile, resident, steps
+from jaxhep import compiled, data, huge_pages, losses, parallel, profile, resident, steps
 from jaxhep.errors import BadInput
 from jaxhep.models import MODELS
 
@@ -238,3 +238,18 @@ def test_a_profile_holds_the_dispatches_asked_for(tmp_path, capsys):
     trace.stop(state)
     assert capsys.readouterr().out.count("profile of 2 dispatches") == 1
     assert len(list(tmp_path.rglob("perfetto_trace.json.gz"))) == 1
+
+
+def test_steps_on_a_cpu_are_compiled_for_little_memory(monkeypatch):
+    state, step = build("cvt")
+    batches = {name: values[None, :BATCH] for name, values in columns().items()}
+    used = parallel.build_parallel("jit", jax.devices()[:1], step, step).train.lower(state, batches)
+    usual = jax.jit(steps.scan_steps(step), donate_argnums=0).lower(state, batches)
+    little, much = (
+        program.compile(compiler_options=QUICK).memory_analysis().temp_size_in_bytes for program in (used, usual)
+    )
+    assert little < 0.9 * much, (little, much)
+    monkeypatch.setattr(compiled, "LITTLE_MEMORY", {"no_such_option": "x"})
+    compiled.xla_knows_schedules.cache_clear()
+    assert compiled.options() == {}
+    compiled.xla_knows_schedules.cache_clear()

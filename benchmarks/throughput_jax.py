@@ -127,8 +127,8 @@ def prepare(cell: dict) -> Prepared:
     fed = data if cell["data"] == "host" else jax.device_put(data, of_data)
     start = time.perf_counter()
     # pmap takes no options of the compiler.
-    options = None if by_pmap or cell["schedule"] == "default" else compiled_options()
-    compiled = jitted.lower(state, fed).compile(compiler_options=options)
+    compiler_options = None if by_pmap or cell["schedule"] == "default" else compiled_options()
+    compiled = jitted.lower(state, fed).compile(compiler_options=compiler_options)
     seconds = time.perf_counter() - start
 
     # Several programs with sums over made-up devices can block one another, as their threads are few.

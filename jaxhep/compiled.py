@@ -6,7 +6,7 @@ from pathlib import Path
 
 # XLA's usual schedule on a CPU starts whatever could run side by side as early as it can, and holds its results: twice
 # the memory for a training step of the CvT, and a tenth more time for the larger networks (benchmarks/NOTES.md).
-LITTLE_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+LITTLE_MEMORY: dict[str, str | bool] = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 def keep() -> None:
@@ -26,7 +26,7 @@ def keep() -> None:
     )
 
 
-def options() -> dict[str, str]:
+def options() -> dict[str, str | bool]:
     """Return XLA's options for training and scoring where JAX runs: what `jax.jit` takes as `compiler_options`."""
     import jax
 

@@ -60,9 +60,10 @@ def fastest(cells: list[dict], rows: list[dict], most: int) -> list[dict]:
 
     A cell that failed there is left out too; one that nothing is known of stays.
     """
-    if not most:
+    if not most or not cells:
         return cells
-    tried = {key_of(row | {"asked_batch": 0}) for row in rows if row["kind"] == "row"}
+    smaller = [row for row in rows if row["kind"] == "row" and row["asked_batch"] < cells[0]["asked_batch"]]
+    tried = {key_of(row | {"asked_batch": 0}) for row in smaller}
     rates = [expected(cell, rows)["rate"] for cell in cells]
     unknown = [key_of(cell | {"asked_batch": 0}) not in tried for cell in cells]
     kept = []

@@ -168,3 +168,7 @@ def test_only_the_fastest_at_a_smaller_batch_are_taken_to_a_larger_one():
     chosen = [(one["framework"], one["variant"]) for one in fastest(cells, rows, 2)]
     assert chosen == [("jax", "B"), ("jax", "C"), ("torch", "A"), ("torch", "C"), ("torch", "D")]
     assert fastest(cells, rows, 0) == cells
+    # Of the same or a larger batch nothing can be learnt: all are taken, as when the file is empty.
+    assert fastest(small, [row(given, 5.0) for given in (*small, *cells)], 2) == small
+    assert fastest(small, [], 2) == small
+    assert fastest([], rows, 2) == []

@@ -2,7 +2,7 @@
 
     python -m jaxhep.train --config configs/cnn.py
 
-Measured on two shared CPU cores (jax 0.10.2): 100 to 122 s with the simulation; accuracy 0.988 at 0.2-1 TeV (trivial: 0.599),
+Measured on two shared CPU cores (jax 0.10.2): 60 s with the simulation; accuracy 0.991 at 0.2-1 TeV (trivial: 0.599),
 AUC 0.9996, rejection 1268 (434 to 6149) at 90 % electron efficiency, on 9,479 test events; above 524 at 1-2 TeV, where no
 proton passes.
 """

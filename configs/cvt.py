@@ -11,7 +11,7 @@ from configs.ams_ecal import base
 
 
 def laptop_size(config) -> None:
-    """Set what two CPU cores train in some eight minutes: 6 events/s forward and back, 17 forward."""
+    """Set what two CPU cores train in some five minutes: 8 events/s forward and back."""
     config.data.limit.update({"train": 480, "validation": 30, "test": 125})  # per class
     config.train.update(
         {"batch_size": 16, "epochs": 2, "learning_rate": 3e-4, "schedule": "cosine", "warmup_steps": 10}

@@ -2,7 +2,7 @@
 
     python -m jaxhep.train --config configs/mlp.py
 
-Measured on two shared CPU cores (jax 0.10.2): 20 s after another run had simulated; accuracy 0.893 at 0.2-1 TeV
+Measured on two shared CPU cores (jax 0.10.2): 15 s after another run had simulated; accuracy 0.893 at 0.2-1 TeV
 (trivial: 0.599), AUC 0.937, rejection 6 (6 to 7) at 90 % electron efficiency, on 9,479 test events.
 """
 

@@ -1,7 +1,6 @@
 """Config -> network and the functions of its experiment: the same for training, evaluating and benchmarking."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple
@@ -49,8 +48,7 @@ def build_network(
     inputs, example, plain_model = part.build_inputs(config, scaling), part.example(config, 1), build_model(config)
 
     def init(seed) -> steps.State:  # outside pmap's axis
-        with settings_checked(config):
-            return steps.init_state(plain_model, optimiser, inputs, example, seed, config.train.average_decay > 0)
+        return steps.init_state(plain_model, optimiser, inputs, example, seed, config.train.average_decay > 0)
 
     model = build_model(config, axis_name) if axis_name else plain_model
     scoring = build_model(config, axis_name, scoring=True)
@@ -90,11 +88,17 @@ def build_model(config: Any, axis_name: str | None = None, scoring: bool = False
 
 
 def summary(config: Any) -> str:
-    """Return the table of the network's parameters."""
+    """Return the table of the network's parameters.
+
+    Raises BadInput where the network finds, on the shapes of its first input, that its arguments do not fit together.
+    """
     from jaxhep import models
 
-    with settings_checked(config):
-        return models.summary(build_model(config), (1, *part_of(config, "inputs").input_shape(config)))
+    model, shape = build_model(config), (1, *part_of(config, "inputs").input_shape(config))
+    try:
+        return models.summary(model, shape)
+    except ValueError as error:
+        raise BadInput(f"config.model.settings of {config.model.name}: {error}") from None
 
 
 def check(config: Any) -> None:
@@ -102,14 +106,3 @@ def check(config: Any) -> None:
     build_model(config)
     if config.model.settings:  # the defaults fit
         summary(config)
-
-
-@contextmanager
-def settings_checked(config: Any) -> Iterator[None]:
-    """Raise BadInput where a network finds, on its first input, that its arguments do not fit together."""
-    try:
-        yield
-    except BadInput:
-        raise
-    except ValueError as error:
-        raise BadInput(f"config.model.settings of {config.model.name}: {error}") from None

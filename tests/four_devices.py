@@ -120,8 +120,9 @@ for model, points in (
 ):
     found = collectives(compiled_for_accelerators(model, points))
     print(type(model).__name__, found)
-    # Each device works on its own events: only gradients and statistics are summed.
-    assert found["all-reduce"] and "all-gather" not in found, (model, found)
+    # Each device works on its own events: only gradients and statistics are summed. PointNet's devices exchange a few
+    # flags as well.
+    assert found.pop("all-reduce") and set(found) <= ({"all-to-all"} if points else set()), (model, found)
 
 one = train("jit", jax.devices()[:1])
 for kind in parallel.KINDS:

@@ -7,7 +7,6 @@ of their keys, whatever the order, number and size of the input files.
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -117,13 +116,6 @@ def write_columns(buckets: Buckets, folder: Path, split: str, sample: int) -> tu
         "sha256": {name: digest.hexdigest() for name, digest in digests.items()},
     }
     return summary, np.concatenate(first)[:sample] if first else np.zeros(0, buckets.dtype)
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file aside and rename it, so that it is whole or not there. Raises ValueError for NaN, infinity."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    os.replace(aside, path)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class BadInput(ValueError):
@@ -15,7 +16,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (nearest: {close[0]!r})" if close else ""
 
 
-def one_line(function: Callable[..., int | None], *arguments) -> int:
+def one_of(value: str, known: Iterable[str], name: str) -> str:
+    """Return the value of the setting `name`. Raises BadInput where it is not among the `known` ones."""
+    choices = list(known)
+    if value in choices:
+        return value
+    raise BadInput(f"{name} is {value!r}, wanted one of {', '.join(choices)}{nearest(str(value), choices)}")
+
+
+def first_line(error: Exception) -> str:
+    """Return kind and first line of a library's error, at most 120 characters of it, to be put into a message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+def one_line(function: Callable[..., int | None], *arguments: Any) -> int:
     """Run a verb; bad input and file errors become one line on stderr and exit status 2."""
     try:
         return function(*arguments) or 0

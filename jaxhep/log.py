@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxhep.files import aside
+
 PACKAGES = ("jaxhep", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "uproot")
 
 
@@ -20,14 +22,13 @@ class Log:
 
         self.path = workdir / "log.jsonl"
         kept = [line for line in read_log(workdir) if line["step"] <= step]
-        aside = self.path.with_suffix(".jsonl.aside")
-        aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(aside, self.path)
+        with aside(self.path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(self.path, "a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, **numbers: Any) -> None:
-        """Add one line."""
+        """Add a line of JSON values; those that are numbers go to TensorBoard too."""
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         self._file.flush()
         for name, value in numbers.items():
@@ -74,16 +75,17 @@ def provenance(**facts: Any) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Return the commit of the code, with `-dirty` where it was changed since; None outside a repository."""
-    folder = Path(__file__).resolve().parent
+    """Return the commit of the code, with `-dirty` where it was changed since; None outside its own repository."""
+    own = Path(__file__).resolve().parents[1]
+    # Installed inside the checkout of something else, jaxhep must not take that one's commit for its own.
+    if _git(own, "rev-parse", "--show-toplevel") != str(own):
+        return None
+    return _git(own, "describe", "--always", "--dirty", "--abbrev=12")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None if found.returncode == 0 else None

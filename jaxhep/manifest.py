@@ -1,21 +1,16 @@
 """manifest.json of a prepared data set: what went in, what was left out, what is there."""
 
-import json
 from pathlib import Path
 
 from jaxhep.errors import BadInput
+from jaxhep.files import read_json
 
 Source = tuple[Path | str, int | None]  # a file and its label, None where the reader decides
 
 
 def read_manifest(folder: Path) -> dict:
     """Return the manifest of a prepared folder. Raises BadInput where there is none."""
-    try:
-        return json.loads((Path(folder) / "manifest.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise BadInput(
-            f"{folder}: not a prepared data set, no readable manifest.json ({type(error).__name__})"
-        ) from None
+    return read_json(Path(folder) / "manifest.json", "not a prepared data set")
 
 
 def origin_of(manifest: dict) -> str:

@@ -16,7 +16,8 @@ import awkward as ak
 import numpy as np
 import uproot
 
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, first_line, nearest
+from jaxhep.files import aside
 
 SUPERCHUNK = 65_536  # entries whose scalar branches are read at once: a few MB
 CHUNK = 2_048  # entries whose cells are read at once: 10 MB, small enough for the allocator to reuse
@@ -73,7 +74,7 @@ def open_tree(path: Path | str, name: str) -> Tree:
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
     except Exception as error:
-        raise BadInput(f"{path}: not a readable ROOT file, truncated or damaged ({_first_line(error)})") from None
+        raise BadInput(f"{path}: not a readable ROOT file, truncated or damaged ({first_line(error)})") from None
     if isinstance(path, Path) and path.stat().st_size < file.file.fEND:
         raise BadInput(f"{path}: truncated, {path.stat().st_size} of {file.file.fEND} bytes are there")
     try:
@@ -88,7 +89,7 @@ def open_tree(path: Path | str, name: str) -> Tree:
         raise
     except Exception as error:
         raise BadInput(
-            f"{path}: tree {name!r} cannot be read, file truncated or damaged ({_first_line(error)})"
+            f"{path}: tree {name!r} cannot be read, file truncated or damaged ({first_line(error)})"
         ) from None
 
 
@@ -213,17 +214,13 @@ def write_tree(path: Path, name: str, types: Mapping[str, Any], chunks: Iterable
     mktree, as plain assignment writes an RNTuple; lz4, as it reads fastest.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     entries = 0
-    try:
-        with uproot.recreate(partial, compression=uproot.LZ4(1)) as file:  # type: ignore[attr-defined]
-            tree = file.mktree(name, dict(types))
-            for chunk in chunks:
-                tree.extend(chunk)
-                entries += len(next(iter(chunk.values())))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    lz4 = uproot.LZ4(1)  # type: ignore[attr-defined]
+    with aside(path) as partial, uproot.recreate(partial, compression=lz4) as file:  # type: ignore[attr-defined]
+        tree = file.mktree(name, dict(types))
+        for chunk in chunks:
+            tree.extend(chunk)
+            entries += len(next(iter(chunk.values())))
     return entries
 
 
@@ -235,7 +232,7 @@ def _fixed_dtype(tree: Tree, branch: str) -> np.dtype | None:
     return None
 
 
-def _read(tree: Tree, branch: str, start: int, stop: int):
+def _read(tree: Tree, branch: str, start: int, stop: int) -> np.ndarray | ak.Array:
     """Return a branch's entries as a NumPy array, or as an Awkward array where they are jagged."""
     try:
         array = tree.handle[branch].array(entry_start=start, entry_stop=stop, library="ak")
@@ -248,13 +245,8 @@ def _read(tree: Tree, branch: str, start: int, stop: int):
 
 def _damaged(tree: Tree, branch: str, start: int, stop: int, error: Exception) -> BadInput:
     return BadInput(
-        f"{tree.path}: branch {branch!r} cannot be read at entries {start} to {stop}, file truncated or damaged ({_first_line(error)})"
+        f"{tree.path}: branch {branch!r} cannot be read at entries {start} to {stop}, file truncated or damaged ({first_line(error)})"
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
 
 
 def _listing(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from conftest import made_up_annihilations
 from test_alpha_g_features import write
 
-from jaxhep import prepare
+from jaxhep import prepare, root
 from jaxhep.errors import BadInput
 from jaxhep.manifest import read_manifest
 
@@ -84,8 +84,6 @@ def test_a_bad_file_is_one_clear_line(kind, vertex_config, tmp_path):
 
 
 def test_a_missing_branch_and_a_missing_file_are_named(vertex_config, tmp_path):
-    from jaxhep import root
-
     root.write_tree(tmp_path / "a.root", "spacepoints", {"vertex_x": np.float32}, iter([{"vertex_x": np.zeros(3)}]))
     vertex_config.data.files = str(tmp_path / "a.root")
     with pytest.raises(BadInput, match=r"a\.root: no branch 'spacepoint_x'"):
@@ -108,7 +106,7 @@ def test_a_bad_file_may_be_skipped_and_is_recorded(vertex_config, tmp_path):
     ("field", "value", "message"),
     [
         ("order", "amplitud", "config.data.order is 'amplitud'.*nearest: 'amplitude'"),
-        ("unit", "cm", "config.data.unit is 'cm', wanted mm or m"),
+        ("unit", "cm", "config.data.unit is 'cm', wanted one of mm, m"),
         ("split", (0.9, 0.0, 0.1), "config.data.split is .* wanted three weights above 0"),
         ("split", (0.5, 0.5), "config.data.split is .* wanted three weights above 0"),
         ("radius_mm", (109.0, 1500.0), "config.data.radius_mm is .* wanted 0 to 1170 mm"),

@@ -4,15 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhep.alpha_g import annihilation, geometry, simulation
-from jaxhep.alpha_g.random_numbers import fold, normal, salt_of, uniform
-from jaxhep.alpha_g.simulation import CHUNK, Settings
-from jaxhep.alpha_g.tracks import Particles, advance, circle, to_cylinder, turn_to
+from jaxhep.alpha_g.simulation import CHUNK, Settings, annihilation
+from jaxhep.alpha_g.simulation.events import _final_states, _through_layer
+from jaxhep.alpha_g.simulation.tracks import Particles, advance, circle, to_cylinder, turn_to
+from jaxhep.random_numbers import fold, normal, salt_of, uniform
 
 
 def final_states(chunks: int, target: str = "hydrogen") -> annihilation.FinalState:
     """Return final states of some chunks, compiled as the simulation has them."""
-    states = [simulation._final_states(salt_of(3, chunk), CHUNK, target) for chunk in range(chunks)]
+    states = [_final_states(salt_of(3, chunk), CHUNK, target) for chunk in range(chunks)]
     return jax.tree.map(lambda *values: np.concatenate(values), *states)
 
 
@@ -83,8 +83,9 @@ def test_helices_cross_cylinders_where_they_should() -> None:
     particles = Particles(*numbers, np.ones(500, bool), np.zeros(500, np.float32))
     path = circle(particles, 1.0)
     transverse = np.hypot(*momentum[:, :2].T)
-    np.testing.assert_allclose(path.radius, geometry.helix_radius(transverse), rtol=1e-5)
-    np.testing.assert_allclose(geometry.helix_radius(299.792458, 2.0), 500.0)
+    # R = pT / (0.2998 B): mm, MeV/c, T
+    np.testing.assert_allclose(circle(particles, 2.0).radius, path.radius / 2, rtol=1e-5)
+    np.testing.assert_allclose(path.radius, transverse / 0.299792458, rtol=1e-5)
     there = jax.tree.map(np.asarray, to_cylinder(particles, 109.2, 1.0))
     reached = there.alive
     assert 0.6 < reached.mean() < 0.95
@@ -98,7 +99,7 @@ def test_helices_cross_cylinders_where_they_should() -> None:
     azimuth = np.arctan2(momentum[:, 1], momentum[:, 0])[:, None] - charge[:, None] * np.asarray(turn)[:, None] * (
         (np.arange(steps) + 0.5) / steps
     )
-    length = np.asarray(turn) * geometry.helix_radius(transverse)
+    length = np.asarray(turn) * transverse / 0.299792458
     x, y = (position[:, i] + length * f(azimuth).mean(1) for i, f in enumerate((np.cos, np.sin)))
     z = position[:, 2] + length * momentum[:, 2] / transverse
     np.testing.assert_allclose(there.position[reached], np.stack([x, y, z], 1)[reached], atol=0.5, rtol=1e-3)
@@ -117,7 +118,7 @@ def test_material_scatters_and_slows_as_highland_and_bethe_say() -> None:
         np.ones(shape, bool),
         np.zeros(shape, np.float32),
     )
-    behind = simulation._through_layer(salt_of(1), pions, np.full(shape, -1), 0, Settings())
+    behind = _through_layer(salt_of(1), pions, np.full(shape, -1), 0, Settings())
     straight = jax.tree.map(np.asarray, to_cylinder(pions, 33.0, 1.0)).momentum.astype(float)
     pion = np.asarray(behind.alive) & (np.abs(np.asarray(behind.mass) - 139.57) < 1)
     assert pion.mean() == pytest.approx(np.exp(-2.55 / 75), abs=0.01)

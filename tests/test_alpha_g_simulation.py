@@ -1,12 +1,16 @@
 """Built-in ALPHA-g simulation: reproducible, as its settings say, and in agreement with Geant4."""
 
+import jax
 import numpy as np
 import pytest
 
-from jaxhep.alpha_g import drift, geometry, readout, simulation
-from jaxhep.alpha_g.random_numbers import salt_of
-from jaxhep.alpha_g.simulation import CHUNK, Settings
+from jaxhep.alpha_g import geometry, simulation
+from jaxhep.alpha_g.simulation import CHUNK, Settings, drift, readout
+from jaxhep.alpha_g.simulation.events import _final_states
+from jaxhep.alpha_g.simulation.ionisation import drifted
+from jaxhep.alpha_g.simulation.tracks import Arcs
 from jaxhep.errors import BadInput
+from jaxhep.random_numbers import salt_of
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +71,37 @@ def test_points_lie_on_wires_within_the_gas(columns) -> None:
         np.testing.assert_allclose(geometry.wire_azimuth(0), np.pi / 256)
 
 
+def arrived(radius: np.ndarray, z: np.ndarray, azimuth: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return wires and time bins of electrons that drift from these places, with neither diffusion nor spread."""
+    zero = np.zeros(radius.size, np.float32)
+    places = Arcs(np.zeros((radius.size, 2), np.float32), radius.ravel(), zero + azimuth, zero, z.ravel(), *[zero] * 3)
+    number = np.arange(radius.size, dtype=np.int32)
+    still = Settings(diffusion_mm=0.0, time_spread_ns=0.0)
+    cell, height, _ = jax.jit(drifted, static_argnums=4)(
+        salt_of(1), Arcs(*map(np.float32, places)), number, number, still
+    )
+    np.testing.assert_array_equal(height, z.ravel().astype(np.float32))
+    return np.asarray(cell).reshape(radius.shape) // 512, np.asarray(cell).reshape(radius.shape) % 512
+
+
 def test_drift_table_round_trip() -> None:
     radius, z = np.meshgrid(np.linspace(109.5, 181.5, 60), np.array([0.0, 500, 700, 900, 1000, 1050, 1150]))
-    time = drift.drift_time(radius, z)
+    times = np.array([np.interp(radius[0], drift.RADIUS_GRID_MM, row) for row in drift.drift_table().times_by_radius])
+    time = times[drift.region(z[:, 0])]
     assert (np.diff(time, axis=1) < 0).all() and time.min() >= 0 and 3900 < time.max() < 4300
     found, lorentz = drift.radius_and_lorentz(np.round(time / 16).astype(int), z)
     assert np.abs(found - radius)[:, :50].max() < 0.17  # half a bin of 0.3 mm
     assert np.abs(found - radius).max() < 0.55  # faster near the wires
     assert (lorentz >= 0).all() and lorentz[0, 0] == pytest.approx(0.152, abs=0.002)
-    np.testing.assert_allclose(drift.drift_time(186.0, 0.0), drift.drift_time(178.0, 0.0))
+    # What the simulation makes of the table: the same times, and the wire that the Lorentz angle leads to.
+    wire, time_bin = arrived(radius, z, 0.3)
+    assert np.abs(time_bin + 0.5 - time / 16).max() < 0.51
+    found, lorentz = drift.radius_and_lorentz(time_bin, z)
+    assert np.abs(found - radius)[:, :50].max() < 0.34
+    assert np.abs(geometry.wire_azimuth(wire) - lorentz - 0.3).max() < 0.6 * geometry.WIRE_PITCH_RAD
+    # Electrons from beyond the wires drift inwards, as long as from the same distance within.
+    beyond, within = (arrived(np.full((1, 1), at), np.zeros((1, 1)), 0.3)[1] for at in (186.0, 178.0))
+    assert beyond == within
     assert (drift.region(np.array([0, 697.4, 697.6, -702.6, 5000])) == [0, 0, 1, 2, 91]).all()
 
 
@@ -129,6 +155,11 @@ def test_noise_ghosts_and_inefficiency_change_counts_as_asked() -> None:
         assert (e, c) in known and (e, c % 512, z) in heights  # a wire and a height that exist, at one time
 
 
+def test_noisy_differs_as_said() -> None:
+    worse = Settings(inefficiency=0.05, noise_points=5.0, ghost_fraction=0.03, z_resolution_mm=1.5, field_tesla=2.0)
+    assert simulation.noisy(Settings(field_tesla=2.0)) == worse
+
+
 def test_close_hits_are_merged_and_the_strongest_kept() -> None:
     event, cell = np.array([0, 0, 0, 0, 1]), np.array([5, 5, 5, 6, 5])
     hits = readout.Hits(event, cell, np.array([1.0, 3.0, 30.0, 1.0, 1.0]), np.array([1.0, 3.0, 1.0, 1.0, 2.0]))
@@ -148,7 +179,7 @@ def test_close_hits_are_merged_and_the_strongest_kept() -> None:
         (lambda: simulation.simulate("cosmic", 0, 0), "wanted at least 1"),
         (lambda: simulation.simulate("cosmic", 1, -1), "seed"),
         (lambda: simulation.simulate("cosmic", 1, 0, Settings(annihilation_on="hydrogn")), "nearest: 'hydrogen'"),
-        (lambda: simulation.simulate("cosmic", 1, 0, Settings(vertex="somewhere")), "vertex 'somewhere'"),
+        (lambda: simulation.simulate("cosmic", 1, 0, Settings(vertex="somewhere")), "vertex is 'somewhere'"),
         (lambda: simulation.simulate("cosmic", 1, 0, Settings(z_range_mm=(5.0, -5.0))), "low <= high"),
         (lambda: simulation.simulate("cosmic", 1, 0, Settings(inefficiency=1.5)), "between 0 and 1"),
         (lambda: simulation.simulate("cosmic", 1, 0, Settings(field_tesla=0.0)), "positive"),
@@ -182,7 +213,7 @@ def test_spacepoints_agree_with_geant4(columns, shared) -> None:
         shares.append(np.histogram(radius, [108, 120, 140, 160, 174, 183])[0] / len(radius))
     np.testing.assert_allclose(shifts[1], shifts[0], rtol=0.2)
     np.testing.assert_allclose(shares[1], shares[0], rtol=0.2)
-    final = simulation._final_states(salt_of(3), CHUNK, "hydrogen")
+    final = _final_states(salt_of(3), CHUNK, "hydrogen")
     ours = np.linalg.norm(np.asarray(final.momentum)[:, :6][np.asarray(final.present)[:, :6]], axis=1)
     for quantile in (0.05, 0.25, 0.5, 0.75, 0.95):
         assert np.quantile(ours, quantile) == pytest.approx(np.quantile(momentum, quantile), rel=0.2)

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhep.ams_ecal import response, simulation
-from jaxhep.ams_ecal.simulation import CHUNK, Primaries, Settings
+from jaxhep.ams_ecal import simulation
+from jaxhep.ams_ecal.simulation import CHUNK, Primaries, Settings, response
+from jaxhep.ams_ecal.simulation.events import _compiled_deposits
 from jaxhep.errors import BadInput
+from jaxhep.random_numbers import event_normal
 
 GEANT4 = Path(__file__).parents[1].parent / "shared" / "data" / "geant4_ecal.npz"
 GEOMETRY_COLUMNS = [f"Trk_Ecal_Inci_{name}" for name in ("X", "Y", "Z", "Zenith", "Azimutal")]
@@ -28,7 +30,7 @@ def simulated_deposits_of(species: str, truth: np.ndarray) -> np.ndarray:
         energy, x, y, slope_x, slope_y = jnp.asarray(np.resize(truth[start : start + CHUNK], (CHUNK, 5)).T)
         primaries = Primaries(energy, jnp.ones_like(energy), x, y, slope_x, slope_y)
         key = jax.random.fold_in(jax.random.key(11), index)
-        chunks.append(np.asarray(simulation._compiled_deposits(key, species, primaries, Settings())))
+        chunks.append(np.asarray(_compiled_deposits(key, species, primaries, Settings())))
     return np.concatenate(chunks)[: len(truth)]
 
 
@@ -158,7 +160,7 @@ def test_cell_fluctuations_are_gamma_distributed(shape: float) -> None:
 
 
 def test_cells_are_independent_of_each_other() -> None:
-    values = np.asarray(response.random_normal(jax.random.key(3), 512, 18, 72)).reshape(512, -1)
+    values = np.asarray(event_normal(jax.random.key(3), 512, 18, 72)).reshape(512, -1)
     assert values.std() == pytest.approx(1, abs=0.004)
     correlation = np.corrcoef(values.T)[np.triu_indices(1296, 1)] * np.sqrt(512)
     assert correlation.std() == pytest.approx(1, abs=0.02)

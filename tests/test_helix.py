@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from jaxhep.alpha_g import helix, track_finding, vertex_fit
+from jaxhep.alpha_g.helix_fit import helix, track_finding, vertex_fit
 
 
 def test_groups_in_z_and_the_tie_by_radius() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxhep.alpha_g.helix_fit import read_vertex_csv
+from jaxhep.alpha_g.vertex_csv import read_vertex_csv
 from jaxhep.errors import BadInput
 
 HEADER = "# alpha-g-vertices 0.5\n# alpha-g-vertices run.mid\nserial_number,trg_time,reconstructed_x,reconstructed_y,reconstructed_z\n"

@@ -15,8 +15,6 @@ PAD_RADIUS_MM = 190.0  # cathode pads, where the gas ends
 
 WIRES = 256
 WIRE_PITCH_RAD = 2 * np.pi / WIRES
-PAD_COLUMNS = 32
-PAD_ROWS = 576
 PAD_PITCH_MM = 4.0
 TIME_BIN_NS = 16.0
 
@@ -24,11 +22,6 @@ MEV_PER_TESLA_MM = 0.299792458
 """Transverse momentum in MeV/c of a unit charge on a circle of 1 mm radius in a field of 1 T (speed of light)."""
 
 
-def wire_azimuth(wire):
+def wire_azimuth(wire: np.ndarray | int) -> np.ndarray:
     """Return the azimuth in rad, 0 to 2 pi, of wires by number (0 to 255, any shape)."""
     return (np.asarray(wire) + 0.5) * WIRE_PITCH_RAD
-
-
-def helix_radius(transverse_momentum, field_tesla: float = FIELD_TESLA):
-    """Return the radius in mm of the circle of a unit charge, R = pT / (0.2998 B); momentum in MeV/c, any shape."""
-    return transverse_momentum / (MEV_PER_TESLA_MM * field_tesla)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxhep import root
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, first_line, nearest
 
 ENDINGS = {".root": "root", ".h5": "hdf5", ".hdf5": "hdf5", ".parquet": "parquet"}
 COLUMNS = {5: (1, False), 6: (1, True), 9: (3, False), 10: (3, True)}  # HDF5: coordinates of the vertex, amplitude
@@ -72,7 +72,7 @@ def _open_hdf5(path, tree: str) -> File:
         names = list(handle)
         data = handle["data"] if "data" in names else None
     except Exception as error:
-        raise BadInput(f"{path}: not a readable HDF5 file, truncated or damaged ({_first_line(error)})") from None
+        raise BadInput(f"{path}: not a readable HDF5 file, truncated or damaged ({first_line(error)})") from None
     if not isinstance(data, h5py.Dataset):
         raise BadInput(f"{path}: no dataset 'data', it holds {', '.join(names) or 'nothing'}{nearest('data', names)}")
     if data.ndim != 3 or data.shape[2] not in COLUMNS or data.dtype.kind != "f":
@@ -106,7 +106,7 @@ def _open_parquet(path, tree: str) -> File:
         handle = parquet.ParquetFile(path)
         names = handle.schema_arrow.names
     except Exception as error:
-        raise BadInput(f"{path}: not a readable Parquet file, truncated or damaged ({_first_line(error)})") from None
+        raise BadInput(f"{path}: not a readable Parquet file, truncated or damaged ({first_line(error)})") from None
     for name in ("target", "point_cloud"):
         if name not in names:
             raise BadInput(f"{path}: no column {name!r}{nearest(name, names)}, it holds {', '.join(names)}")
@@ -168,7 +168,7 @@ class _Rows:
         self._at, self._rest = -1, None  # the next row, and what is left of the batch it is in
         self._batches: Any = iter(())
 
-    def rows(self, start: int, wanted: int, columns: list[str]):
+    def rows(self, start: int, wanted: int, columns: list[str]) -> Any:
         import pyarrow as pa
 
         if start != self._at:
@@ -221,10 +221,5 @@ def _read_root(file: File, start: int, stop: int) -> Events:
 
 def _damaged(file: File, start: int, stop: int, error: Exception) -> BadInput:
     return BadInput(
-        f"{file.path}: cannot be read at entries {start} to {stop}, file truncated or damaged ({_first_line(error)})"
+        f"{file.path}: cannot be read at entries {start} to {stop}, file truncated or damaged ({first_line(error)})"
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__

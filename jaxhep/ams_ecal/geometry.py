@@ -9,7 +9,11 @@ point (`Trk_Ecal_Inci_X`, `_Y`, `_Z`, in cm) and a direction (`Trk_Ecal_Inci_Zen
 Files whose Z is measured in the AMS frame (axis upwards, origin in the tracker) have to be converted first.
 """
 
+from typing import Any
+
 import numpy as np
+
+Array = Any  # of NumPy or JAX
 
 LAYERS = 18
 CELLS = 72
@@ -18,8 +22,6 @@ HALF_WIDTH_MM = CELLS * CELL_MM / 2
 THICKNESS_MM = 166.5
 LAYER_MM = THICKNESS_MM / LAYERS
 FRONT_FACE_CM = 0.0
-RADIATION_LENGTHS = 17.0
-RADIATION_LENGTH_MM = THICKNESS_MM / RADIATION_LENGTHS
 
 LAYERS_MEASURING_X = (2, 3, 6, 7, 10, 11, 14, 15)
 MEASURES_X = np.isin(np.arange(LAYERS), LAYERS_MEASURING_X)
@@ -31,7 +33,7 @@ CELL_EDGES_MM = np.linspace(-HALF_WIDTH_MM, HALF_WIDTH_MM, CELLS + 1)
 CELL_CENTRES_MM = (CELL_EDGES_MM[1:] + CELL_EDGES_MM[:-1]) / 2
 
 
-def crossed_positions(x_cm, y_cm, z_cm, zenith, azimuth):
+def crossed_positions(x_cm: Array, y_cm: Array, z_cm: Array, zenith: Array, azimuth: Array) -> Array:
     """Return where straight tracks cross the middle of each layer, in the coordinate which that layer measures.
 
     Arguments are arrays of one shape, (N,) or (N, 1), of numpy or JAX: a point of each track in cm and its zenith and
@@ -48,6 +50,6 @@ def crossed_positions(x_cm, y_cm, z_cm, zenith, azimuth):
     )
 
 
-def crossed_cells(positions_mm):
+def crossed_cells(positions_mm: Array) -> Array:
     """Return the cell index floor((position + 324 mm) / 9 mm), same shape, float: outside 0..71 where no cell is."""
     return (positions_mm + HALF_WIDTH_MM) // CELL_MM

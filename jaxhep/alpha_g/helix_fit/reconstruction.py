@@ -1,13 +1,4 @@
-"""The standard vertex reconstruction of the ALPHA-g radial TPC ("Helix Fit"): spacepoints -> tracks -> vertex.
-
-1. Tracks are found by a conformal map and a Hough transform (`track_finding`).
-2. A helix is fitted to each, minimising the summed squared distance of closest approach (`helix`).
-3. Tracks that are long enough and pass near the beam line are grouped by the z at which they pass it; the point
-   nearest to the helices of the largest group is the vertex (`vertex_fit`). With fewer than two there is none.
-
-The method is that of the ALPHA collaboration's public reconstruction (arXiv 2412.00961 compares a network with it),
-written anew with other minimisers. NumPy only, in double precision.
-"""
+"""The Helix Fit from spacepoints to vertices, events in chunks, over one process or several."""
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -16,13 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxhep.alpha_g.geometry import INNER_RADIUS_MM
-from jaxhep.alpha_g.helix import as_circles, fit_helices, moved_along
-from jaxhep.alpha_g.track_finding import find_tracks
-from jaxhep.alpha_g.vertex_csv import read_vertex_csv
-from jaxhep.alpha_g.vertex_fit import fit_vertices, to_beam_line, vertex_group
+from jaxhep.alpha_g.helix_fit.helix import as_circles, fit_helices, moved_along
+from jaxhep.alpha_g.helix_fit.track_finding import find_tracks
+from jaxhep.alpha_g.helix_fit.vertex_fit import fit_vertices, to_beam_line, vertex_group
 from jaxhep.errors import BadInput
-
-__all__ = ["MAX_TRACKS", "FitSettings", "Reconstruction", "read_vertex_csv", "reconstruct"]
 
 MAX_TRACKS = 24
 """Tracks kept per event, the first found (those with the most points)."""

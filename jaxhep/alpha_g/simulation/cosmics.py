@@ -1,18 +1,12 @@
-"""Cosmic muons through the radial TPC: intensity with the squared cosine of the zenith angle, the axis being vertical."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""Cosmic muons through the radial TPC, whose axis is vertical: intensity as the squared cosine of the zenith angle."""
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxhep.alpha_g.geometry import HALF_LENGTH_MM, INNER_RADIUS_MM, PAD_RADIUS_MM
-from jaxhep.alpha_g.random_numbers import fold, uniform
-from jaxhep.alpha_g.tracks import MUON_MEV, Particles
-
-if TYPE_CHECKING:
-    from jaxhep.alpha_g.simulation import Settings
+from jaxhep.alpha_g.simulation.settings import Settings
+from jaxhep.alpha_g.simulation.tracks import MUON_MEV, Particles
+from jaxhep.random_numbers import Salt, fold, uniform
 
 TRIES = 12
 SPECTRUM_MEV = 3000.0  # spectrum (p + this)^-2.7: mean 4.3 GeV/c, falling as cosmic muons do (PDG, Cosmic rays)
@@ -28,7 +22,7 @@ def _zenith_table() -> tuple[np.ndarray, np.ndarray]:
     return zenith, cumulative / cumulative[-1]
 
 
-def cosmic_muons(salt, events: int, settings: Settings) -> Particles:
+def cosmic_muons(salt: Salt, events: int, settings: Settings) -> Particles:
     """Return muons that cross the gas as two particles each, (N, 2): both start where the muon is closest to
     the axis, one going on, the other back along the way it came (with charge and momentum reversed)."""
     angle, turn, across, along = uniform(fold(salt, 0), 4, events, TRIES)

@@ -13,6 +13,9 @@ import numpy as np
 
 STRAIGHT = 1e-9  # 1/mm: no smaller curvature is told apart from this one, so that radius and pitch stay finite
 
+Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Three arrays (M,) in mm: along the direction of M helices, to its left, and in z."""
+
 
 class Helices(NamedTuple):
     """T helices, (T,) each: a point in mm, direction there in rad, curvature in 1/mm, dz per mm of the projection."""
@@ -24,7 +27,7 @@ class Helices(NamedTuple):
     kappa: np.ndarray
     slope: np.ndarray
 
-    def take(self, chosen) -> "Helices":
+    def take(self, chosen: np.ndarray) -> "Helices":
         """Return the chosen ones (indices or mask)."""
         return Helices(*(values[chosen] for values in self))
 
@@ -40,7 +43,7 @@ def arc(kappa: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     return along, across, cosine, sine
 
 
-def local(helices: Helices, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def local(helices: Helices, points: np.ndarray) -> Triple:
     """Return points (M, 3) in the frames of M helices: along the direction, to its left, and in z, from the point."""
     x, y = points[:, 0] - helices.x, points[:, 1] - helices.y
     cosine, sine = np.cos(helices.psi), np.sin(helices.psi)
@@ -54,7 +57,9 @@ def arc_to(kappa: np.ndarray, along: np.ndarray, across: np.ndarray) -> np.ndarr
     return np.where(bent, angle / np.where(bent, kappa, 1.0), along)
 
 
-def closest(kappa, slope, s, frame, rounds: int = 2):
+def closest(
+    kappa: np.ndarray, slope: np.ndarray, s: np.ndarray, frame: Triple, rounds: int = 2
+) -> tuple[np.ndarray, Triple, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return s after Newton steps to the closest point of each helix, (M,) each, and the residual there.
 
     frame: the points, three arrays (M,) of the helices' frames. s stays within half a turn either way. The residual
@@ -181,7 +186,9 @@ def _moved(helices: Helices, step: np.ndarray) -> Helices:
     )
 
 
-def _linearise(helices: Helices, s: np.ndarray, points: np.ndarray, track: np.ndarray, starts: np.ndarray):
+def _linearise(
+    helices: Helices, s: np.ndarray, points: np.ndarray, track: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the summed squared distance (T,), J^T J (T, 5, 5), J^T residual (T, 5) and the new s (M,)."""
     mine = helices.take(track)
     kappa, slope = mine.kappa, mine.slope

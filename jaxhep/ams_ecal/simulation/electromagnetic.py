@@ -5,9 +5,7 @@ calorimeters", hep-ex/0001020: homogeneous form, with the calorimeter's mean ato
 radius. Correlated fluctuations are widened to those of Geant4 on the same geometry.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,28 +21,19 @@ from jaxhep.ams_ecal.geometry import (
     MEASURES_X,
     THICKNESS_MM,
 )
-from jaxhep.ams_ecal.response import random_normal
-
-if TYPE_CHECKING:
-    from jaxhep.ams_ecal.simulation import Settings
+from jaxhep.ams_ecal.simulation.settings import Settings
+from jaxhep.random_numbers import event_normal
 
 ATOMIC_NUMBER = 65.0
 CRITICAL_ENERGY_GEV = 0.0076
 LOWEST_SHAPE_ENERGY_GEV = 0.3  # below it the parametrised shape is that of this energy: its logarithms run out
 # Fitted to the layer energies of Geant4 electrons of 50-700 GeV on the same geometry, relative to hep-ex/0001020:
-DEPTH_SHIFT, A_SHIFT, A_RISE = (
-    0.017,
-    0.027,
-    0.033,
-)  # of the means of ln T and ln a (rise per ln E, from 150 GeV)
+DEPTH_SHIFT, A_SHIFT, A_RISE = 0.017, 0.027, 0.033  # of the means of ln T and ln a (rise per ln E, from 150 GeV)
 DEPTH_SPREAD, A_SPREAD = 1.065, 0.912  # factors on the spreads
 CORRELATION = 0.575  # of ln T and ln a
 SKEWNESS = (0.03, 0.63)  # of their common and their opposite fluctuation
 CONTAINED = 0.9675  # what is left in the layers by an endless shower of this form
-CORE_SCALE, TAIL_SCALE = (
-    0.88,
-    1.76,
-)  # radii relative to the parametrisation, the second for its steeper tail here
+CORE_SCALE, TAIL_SCALE = 0.88, 1.76  # radii relative to the parametrisation, the second for its steeper tail here
 CORE_SHARE_RISE = 0.012  # relative, per ln E from 75 GeV: Geant4 showers grow slimmer with energy
 PHOTONS_SCALE = 1.15  # radii of a shower that several photons start together
 TAIL_SPREAD = 0.07  # relative, of the tail radius from shower to shower
@@ -60,11 +49,11 @@ class Lines(NamedTuple):
     slope_x: jax.Array
     slope_y: jax.Array
 
-    def path_factor(self):
+    def path_factor(self) -> jax.Array:
         """Return path length per depth, 1 / cos(angle to the z axis)."""
         return jnp.sqrt(1.0 + self.slope_x**2 + self.slope_y**2)
 
-    def measured(self):
+    def measured(self) -> tuple[jax.Array, jax.Array]:
         """Return (position at layer centres in mm, slope), each (N, S, 18), in each layer's measured coordinate."""
         along = LAYER_CENTRES_MM.astype(np.float32) - self.z[..., None]
         slope = jnp.where(MEASURES_X, self.slope_x[..., None], self.slope_y[..., None])
@@ -89,7 +78,7 @@ def join(*blobs: Blobs) -> Blobs:
     return Blobs(energy, centre, radius, jnp.concatenate([some.steep for some in blobs]))
 
 
-def longitudinal_shape(normal, energy_gev):
+def longitudinal_shape(normal: jax.Array, energy_gev: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the Gamma profile of showers: (T, a, exp of the mean of ln a), each of the shape of energy_gev.
 
     normal: (2, *shape of energy_gev) standard normal numbers, which make the fluctuations.
@@ -107,14 +96,15 @@ def longitudinal_shape(normal, energy_gev):
     return jnp.exp(log_depth), jnp.maximum(jnp.exp(log_a), 1.1), jnp.exp(mean_a)
 
 
-def shower_blobs(key, energy_gev, lines: Lines, settings: Settings, photons: int = 1) -> Blobs:
+def shower_blobs(key: jax.Array, energy_gev: jax.Array, lines: Lines, settings: Settings, photons: int = 1) -> Blobs:
     """Return the core and tail of each shower in each layer: Blobs of (N, 2 S, 18).
 
-    energy_gev: (N, S), 0 for no shower; lines: axis of each shower, with the start of the shower as its point; photons: number of equal photons each shower's shape is that of. Energy
-    in a layer is the integral of the profile by Gauss and Legendre, which keeps what leaks out at the back.
+    energy_gev: (N, S), 0 for no shower; lines: axis of each shower, with the start of the shower as its point;
+    photons: number of equal photons each shower's shape is that of. Energy in a layer is the integral of the profile
+    by Gauss and Legendre, which keeps what leaks out at the back.
     """
     # Two numbers for the profile, one for the tail, one for the axis in each layer, all of one draw.
-    normal = random_normal(key, *energy_gev.shape, LAYERS + 3)
+    normal = event_normal(key, *energy_gev.shape, LAYERS + 3)
     profile = longitudinal_shape(jnp.moveaxis(normal[..., :2], -1, 0), energy_gev / photons)
     depth_of_maximum, a, mean_a = (values[..., None] for values in profile)
     per_mm = (settings.radiation_lengths / THICKNESS_MM * lines.path_factor())[..., None]
@@ -147,7 +137,7 @@ def shower_blobs(key, energy_gev, lines: Lines, settings: Settings, photons: int
     )
 
 
-def radial_shape(energy_gev, tau):
+def radial_shape(energy_gev: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return core radius, tail radius (Moliere radii) and share of the core, at shower age tau = t / T (corrected)."""
     log_energy = jnp.log(jnp.maximum(energy_gev, LOWEST_SHAPE_ENERGY_GEV))
     core = 0.0251 + 0.00319 * log_energy + (0.1162 - 0.000381 * ATOMIC_NUMBER) * tau
@@ -162,7 +152,7 @@ def radial_shape(energy_gev, tau):
     return core, tail, jnp.clip(share, 0.0, 1.0)
 
 
-def spread_over_cells(blobs: Blobs):
+def spread_over_cells(blobs: Blobs) -> jax.Array:
     """Return the energy (N, 18, 72) in GeV in the cells of each layer, summed over the blobs.
 
     Seen along one axis, 2 r R^2 / (r^2 + R^2)^2 has the cumulative distribution (1 + s) / 2 with
@@ -172,7 +162,7 @@ def spread_over_cells(blobs: Blobs):
     edges = CELL_EDGES_MM.astype(np.float32)
     events = blobs.energy.shape[0]
 
-    def add(below, blob):
+    def add(below: jax.Array, blob: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         energy, centre, radius, steep = (values[..., None] for values in blob)
         distance = edges - centre
         step = distance * lax.rsqrt(distance**2 + radius**2)

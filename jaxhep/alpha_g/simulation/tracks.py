@@ -5,18 +5,14 @@ centre from the axis and R its radius, the circle is at distance rho from the ax
 the directions to the particle and away from the axis has cosine (rho^2 - d^2 - R^2) / (2 d R): nothing is stepped.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxhep.alpha_g.geometry import HALF_LENGTH_MM, INNER_RADIUS_MM, MEV_PER_TESLA_MM, PAD_RADIUS_MM
-
-if TYPE_CHECKING:
-    from jaxhep.alpha_g.simulation import Settings
+from jaxhep.alpha_g.simulation.settings import Settings
 
 ELECTRON_MEV = 0.511
 MUON_MEV = 105.658
@@ -75,7 +71,7 @@ def circle(particles: Particles, field_tesla: float) -> Circle:
     return Circle(jnp.stack([x, y], -1), jnp.maximum(jnp.hypot(x, y), 1e-3), radius, sign, azimuth, angle)
 
 
-def turn_to(path: Circle, rho, outwards: bool = True):
+def turn_to(path: Circle, rho: jax.typing.ArrayLike, outwards: bool = True) -> tuple[jax.Array, jax.Array]:
     """Return the angle in rad (0 to 2 pi) by which particles turn until they next cross the cylinder of radius rho in
     that direction, and whether they ever do."""
     cosine = (rho**2 - path.distance**2 - path.radius**2) / (2 * path.distance * path.radius)
@@ -84,7 +80,7 @@ def turn_to(path: Circle, rho, outwards: bool = True):
     return jnp.mod(crossing - path.angle, 2 * np.pi), jnp.abs(cosine) < 1.0
 
 
-def advance(particles: Particles, path: Circle, turn) -> Particles:
+def advance(particles: Particles, path: Circle, turn: jax.Array) -> Particles:
     """Return the particles after turning by `turn` rad."""
     azimuth = path.azimuth + path.sign * turn
     px, py, pz = (particles.momentum[..., i] for i in range(3))
@@ -103,7 +99,7 @@ def advance(particles: Particles, path: Circle, turn) -> Particles:
     return particles._replace(position=position, momentum=momentum)
 
 
-def to_cylinder(particles: Particles, rho, field_tesla: float) -> Particles:
+def to_cylinder(particles: Particles, rho: jax.typing.ArrayLike, field_tesla: float) -> Particles:
     """Return particles where they first cross the cylinder outwards; those that never do are no longer alive."""
     path = circle(particles, field_tesla)
     turn, reaches = turn_to(path, rho)
@@ -129,7 +125,7 @@ def gas_arcs(particles: Particles, settings: Settings) -> Arcs:
     return _arcs_between(both[0], both[1], begins, ends, settings)
 
 
-def _arcs_between(particles: Particles, path: Circle, begin, end, settings: Settings) -> Arcs:
+def _arcs_between(particles: Particles, path: Circle, begin: jax.Array, end: jax.Array, settings: Settings) -> Arcs:
     """Return the arcs of particles from one turn to another, in rad, as far as they are between the chamber's ends."""
     momentum2 = (particles.momentum**2).sum(-1)
     transverse = jnp.maximum(jnp.hypot(particles.momentum[..., 0], particles.momentum[..., 1]), 1e-3)
@@ -158,6 +154,6 @@ def _arcs_between(particles: Particles, path: Circle, begin, end, settings: Sett
     )
 
 
-def select(chosen, one: Particles, other: Particles) -> Particles:
+def select(chosen: jax.Array, one: Particles, other: Particles) -> Particles:
     """Return `one` where chosen (...) and `other` elsewhere."""
     return jax.tree.map(lambda a, b: jnp.where(chosen[..., None] if a.ndim > chosen.ndim else chosen, a, b), one, other)

@@ -5,21 +5,15 @@ too. Multiple scattering: V. L. Highland's formula (PDG, "Passage of particles t
 law of energy loss, approximated; ionisation: 5/3 power of velocity.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhep.alpha_g.annihilation import CHARGED_PION_MEV, PROTON_MEV
 from jaxhep.alpha_g.geometry import INNER_RADIUS_MM, PAD_RADIUS_MM
-from jaxhep.alpha_g.random_numbers import fold, normal, uniform
-from jaxhep.alpha_g.tracks import ELECTRON_MEV, Particles, advance, circle, select, to_cylinder, turn_to
-
-if TYPE_CHECKING:
-    from jaxhep.alpha_g.simulation import Settings
+from jaxhep.alpha_g.simulation.annihilation import CHARGED_PION_MEV, PROTON_MEV
+from jaxhep.alpha_g.simulation.settings import Settings
+from jaxhep.alpha_g.simulation.tracks import ELECTRON_MEV, Particles, advance, circle, select, to_cylinder, turn_to
+from jaxhep.random_numbers import Salt, fold, normal, uniform
 
 PION_DECAY_MM = 7804.5  # c tau
 MUON_LIFETIME_NS = 2197.0
@@ -29,13 +23,13 @@ STOPPING_MEV_CM2_G = 1.55  # least ionising particle in the materials between
 INTERACTION_G_CM2 = 75.0  # of pions: absorption and wide scattering near the Delta resonance
 
 
-def obliquity(position, momentum):
+def obliquity(position: jax.Array, momentum: jax.Array) -> jax.Array:
     """Return path per thickness, 1 or more, of straight lines through a thin cylinder (at most 10)."""
     radial = (position[..., :2] * momentum[..., :2]).sum(-1) / jnp.hypot(position[..., 0], position[..., 1])
     return 1.0 / jnp.maximum(jnp.abs(radial) / jnp.sqrt((momentum**2).sum(-1) + 1e-9), 0.1)
 
 
-def _frame(momentum):
+def _frame(momentum: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Return two unit vectors across the momentum."""
     size = jnp.sqrt((momentum**2).sum(-1, keepdims=True) + 1e-9)
     unit = momentum / size
@@ -44,7 +38,7 @@ def _frame(momentum):
     return size, unit, across, jnp.cross(unit, across)
 
 
-def through_material(salt, particles: Particles, share, settings: Settings) -> Particles:
+def through_material(salt: Salt, particles: Particles, share: jax.typing.ArrayLike, settings: Settings) -> Particles:
     """Return particles behind `share` of the material (a number or an array): scattered, slower, or stopped."""
     electron = particles.mass < 1.0
     path = share * obliquity(particles.position, particles.momentum)
@@ -74,14 +68,14 @@ def through_material(salt, particles: Particles, share, settings: Settings) -> P
     return particles._replace(momentum=after[..., None] * bent, alive=particles.alive & moving & ~lost)
 
 
-def _isotropic(cosine, turn, size):
+def _isotropic(cosine: jax.Array, turn: jax.Array, size: jax.Array) -> jax.Array:
     """Return vectors of this size, for two uniform numbers each."""
     cosine, turn = 2 * cosine - 1, 2 * np.pi * turn
     sine = jnp.sqrt(1 - cosine**2)
     return size[..., None] * jnp.stack([sine * jnp.cos(turn), sine * jnp.sin(turn), cosine], -1)
 
 
-def after_pions(salt, before: Particles, after: Particles, settings: Settings) -> Particles:
+def after_pions(salt: Salt, before: Particles, after: Particles, settings: Settings) -> Particles:
     """Return `after` with pions that ended in the material replaced by what they leave, isotropic.
 
     Positive pions at rest: the positron of the muon, delayed, its spectrum x^2 (3 - 2 x) (L. Michel, Proc. Phys. Soc.
@@ -109,7 +103,7 @@ def after_pions(salt, before: Particles, after: Particles, settings: Settings) -
     )
 
 
-def in_flight_decays(salt, pions: Particles) -> Particles:
+def in_flight_decays(salt: Salt, pions: Particles) -> Particles:
     """Return pions without those that decay before the gas: their muons are bent off and lost."""
     momentum = jnp.sqrt((pions.momentum**2).sum(-1) + 1e-6)
     path = INNER_RADIUS_MM * momentum / jnp.hypot(pions.momentum[..., 0], pions.momentum[..., 1]).clip(1.0)
@@ -117,7 +111,7 @@ def in_flight_decays(salt, pions: Particles) -> Particles:
     return pions._replace(alive=pions.alive & (uniform(salt, *momentum.shape) > chance))
 
 
-def converted(salt, vertex, photons, settings: Settings) -> tuple[Particles, jax.Array]:
+def converted(salt: Salt, vertex: jax.Array, photons: jax.Array, settings: Settings) -> tuple[Particles, jax.Array]:
     """Return electrons and positrons (N, 2 K) where photons (N, K, 3) from the vertex (N, 3) convert, alive where they
     do, and the layer (N, 2 K) of the material (index in MATERIAL_RADII_MM, or 2: the outer wall) they start in."""
     energy = jnp.sqrt((photons**2).sum(-1) + 1e-9)
@@ -139,7 +133,7 @@ def converted(salt, vertex, photons, settings: Settings) -> tuple[Particles, jax
     shape = (len(energy), 2 * energy.shape[1])
     size = jnp.sqrt(kinetic * (kinetic + 2 * ELECTRON_MEV)).reshape(shape)
 
-    def twice(values):
+    def twice(values: jax.Array) -> jax.Array:
         return jnp.repeat(values, 2, axis=1)
 
     electrons = Particles(
@@ -153,7 +147,9 @@ def converted(salt, vertex, photons, settings: Settings) -> tuple[Particles, jax
     return electrons, twice(jnp.where(hit[0], 0, jnp.where(hit[1], 1, 2)))
 
 
-def through_layer(salt, particles: Particles, born, layer, settings: Settings) -> Particles:
+def through_layer(
+    salt: Salt, particles: Particles, born: jax.Array, layer: jax.typing.ArrayLike, settings: Settings
+) -> Particles:
     """Return particles behind one layer of material; those born in it cross half, those born further out wait.
 
     born: layer of birth (N, S), -1 for the vertex; layer: index in MATERIAL_RADII_MM (may be traced).
@@ -166,7 +162,7 @@ def through_layer(salt, particles: Particles, born, layer, settings: Settings) -
     return select(waits, particles, behind)
 
 
-def once_more(salt, particles: Particles, settings: Settings) -> Particles:
+def once_more(salt: Salt, particles: Particles, settings: Settings) -> Particles:
     """Return particles that came back to the inner cathode where they leave it again on the other side, having crossed
     the outer layer of the material twice; all others are no longer alive."""
     path = circle(particles, settings.field_tesla)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhep.alpha_g.geometry import HALF_LENGTH_MM, WALL_RADIUS_MM
-from jaxhep.alpha_g.random_numbers import fold, uniform
+from jaxhep.random_numbers import Salt, fold, uniform
 
 PROTON_MEV = 938.272
 CHARGED_PION_MEV = 139.570
@@ -99,7 +99,7 @@ def _binomial(n: int, k: int) -> int:
     return int(np.prod(np.arange(n - k + 1, n + 1)) / np.prod(np.arange(1, k + 1)))
 
 
-def _rambo(salt, produced):
+def _rambo(salt: Salt, produced: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return momenta (N, 10, 3) of flat phase space at ENERGY_MEV of the produced (N, 10) pions, and weights (N,)."""
     cosine, turn, first, second = uniform(salt, 4, *produced.shape)
     cosine, turn = 2 * cosine - 1, 2 * np.pi * turn
@@ -133,7 +133,7 @@ def _rambo(salt, produced):
     return factor[..., None] * momentum, jnp.where(number > 2, weight, 1.0)
 
 
-def final_states(salt, events: int, annihilation_on: str) -> FinalState:
+def final_states(salt: Salt, events: int, annihilation_on: str) -> FinalState:
     """Draw pions of annihilations at rest on "hydrogen" or on the nuclei of the "wall" (pions are then absorbed).
 
     Energy and momentum of the produced pions are those of proton and antiproton at rest, whatever is absorbed.
@@ -148,11 +148,11 @@ def final_states(salt, events: int, annihilation_on: str) -> FinalState:
     slot = jnp.arange(MOST_CHARGED + MOST_NEUTRAL)
     produced = jnp.where(slot < MOST_CHARGED, slot < charged, slot - MOST_CHARGED < neutral)
 
-    def unfinished(state):
+    def unfinished(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         _, done, trial = state
         return (~done).any() & (trial < 1000)
 
-    def attempt(state):
+    def attempt(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         # Every row tries for an event without momenta yet, several rows for one when few are left; first come wins.
         momentum, done, trial = state
         waiting = jnp.argsort(done, stable=True)
@@ -164,7 +164,7 @@ def final_states(salt, events: int, annihilation_on: str) -> FinalState:
         won = ~done & (winner < events)
         return jnp.where(won[:, None, None], drawn[jnp.minimum(winner, events - 1)], momentum), done | won, trial + 1
 
-    start = (jnp.zeros((events, len(MASSES), 3)), jnp.zeros(events, bool), 0)
+    start = (jnp.zeros((events, len(MASSES), 3)), jnp.zeros(events, bool), jnp.int32(0))
     momentum, _, _ = jax.lax.while_loop(unfinished, attempt, start)
     momentum = jnp.where(produced[..., None], momentum, 0.0)
     present = produced
@@ -176,7 +176,7 @@ def final_states(salt, events: int, annihilation_on: str) -> FinalState:
     return FinalState(momentum, produced, present)
 
 
-def photons(salt, final: FinalState):
+def photons(salt: Salt, final: FinalState) -> jax.Array:
     """Return the photons (N, 8, 3) in MeV/c, two of each neutral pion, isotropic in its rest frame; absent ones 0."""
     pion = final.momentum[:, MOST_CHARGED:]
     cosine, turn = uniform(salt, 2, *pion.shape[:2])
@@ -192,7 +192,7 @@ def photons(salt, final: FinalState):
     return jnp.where(present[..., None], both, 0.0)
 
 
-def vertices(salt, events: int, distribution: str, z_range: tuple[float, float]):
+def vertices(salt: Salt, events: int, distribution: str, z_range: tuple[float, float]) -> jax.Array:
     """Draw vertices (N, 3) in mm: "wall" on the trap's inner wall, "disc" uniform inside it; z uniform in z_range."""
     radius, turn, height = uniform(salt, 3, events)
     turn = 2 * np.pi * turn

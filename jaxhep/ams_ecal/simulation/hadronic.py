@@ -7,16 +7,13 @@ electromagnetic fraction. Nuclear fragments and slow tracks are halos. Constants
 same geometry; arrays have fixed shapes, so a chunk of protons compiles once.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxhep.ams_ecal.electromagnetic import Blobs, Lines, join
 from jaxhep.ams_ecal.geometry import (
     CELL_EDGES_MM,
     LAYER_CENTRES_MM,
@@ -25,10 +22,9 @@ from jaxhep.ams_ecal.geometry import (
     LAYERS,
     THICKNESS_MM,
 )
-from jaxhep.ams_ecal.response import random_normal, random_uniform
-
-if TYPE_CHECKING:
-    from jaxhep.ams_ecal.simulation import Settings
+from jaxhep.ams_ecal.simulation.electromagnetic import Blobs, Lines, join
+from jaxhep.ams_ecal.simulation.settings import Settings
+from jaxhep.random_numbers import event_normal, event_uniform
 
 INTERACTION_LENGTH_X0 = 17.0 / 0.66  # in radiation lengths: tuned to the share of protons that cross
 LEADING_INTERACTIONS = 3
@@ -57,13 +53,13 @@ class Cascade(NamedTuple):
     halos: Blobs
 
 
-def _start(lines: Lines, z) -> Lines:
+def _start(lines: Lines, z: jax.Array) -> Lines:
     """Return the same lines with their point moved to depth z."""
     along = z - lines.z
     return lines._replace(x=lines.x + lines.slope_x * along, y=lines.y + lines.slope_y * along, z=z)
 
 
-def _take(lines: Lines, index) -> Lines:
+def _take(lines: Lines, index: jax.Array) -> Lines:
     picked = jnp.take_along_axis(jnp.stack(lines, -1), index[..., None], 1)
     return Lines(*(picked[..., column] for column in range(len(lines))))
 
@@ -72,10 +68,12 @@ def _together(first: Lines, second: Lines) -> Lines:
     return Lines(*(jnp.concatenate(pair, 1) for pair in zip(first, second, strict=True)))
 
 
-def _leading(key, energy_gev, primary: Lines, settings: Settings):
+def _leading(
+    key: jax.Array, energy_gev: jax.Array, primary: Lines, settings: Settings
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Return (energy before, fraction kept, depth in mm, whether it ended by charge exchange), (N, 3) each, of the
     interactions of the leading hadron; energy 0 after a charge exchange."""
-    free, share, exchange = jnp.moveaxis(random_uniform(key, energy_gev.shape[0], 3, LEADING_INTERACTIONS), 1, 0)
+    free, share, exchange = jnp.moveaxis(event_uniform(key, energy_gev.shape[0], 3, LEADING_INTERACTIONS), 1, 0)
     length_mm = INTERACTION_LENGTH_X0 * THICKNESS_MM / settings.radiation_lengths
     depth = jnp.cumsum(-jnp.log(free), 1) * length_mm / primary.path_factor()
     depth = depth - settings.extra_radiation_lengths * THICKNESS_MM / settings.radiation_lengths
@@ -87,7 +85,7 @@ def _leading(key, energy_gev, primary: Lines, settings: Settings):
     return before * alive, kept, depth, exchanged & alive
 
 
-def _shares(released_gev, count_normal, cube_normal, boost):
+def _shares(released_gev: jax.Array, count_normal: jax.Array, cube_normal: jax.Array, boost: jax.Array) -> jax.Array:
     """Return the energies (N, 3, 12) in GeV of the secondaries that share the released energy (N, 3)."""
     mean = 2.0 + 2.2 * jnp.log1p(released_gev)
     count = 2.0 + jnp.maximum(jnp.round(mean + jnp.sqrt(mean) * count_normal), 0.0)
@@ -101,11 +99,11 @@ def _shares(released_gev, count_normal, cube_normal, boost):
     return released_gev[..., None] * weight / jnp.maximum(weight.sum(-1, keepdims=True), 1e-9)
 
 
-def _flat(axis: Lines):
+def _flat(axis: Lines) -> jax.Array:
     return jnp.zeros(axis.z.shape[1])
 
 
-def _local_halo(energy_gev, axis: Lines, forward_mm, radius_mm, widening) -> Blobs:
+def _local_halo(energy_gev: jax.Array, axis: Lines, forward_mm: float, radius_mm: float, widening: float) -> Blobs:
     """Return soft energy (N, S) around the point of each axis: exponential along it, 8 mm long backwards."""
     edges = LAYER_EDGES_MM.astype(np.float32) - axis.z[..., None]
     below = jnp.where(
@@ -123,7 +121,7 @@ def _local_halo(energy_gev, axis: Lines, forward_mm, radius_mm, widening) -> Blo
     )
 
 
-def backsplash(energy_gev, axis: Lines, length_mm: float, widening: float) -> Blobs:
+def backsplash(energy_gev: jax.Array, axis: Lines, length_mm: float, widening: float) -> Blobs:
     """Return energy (N, 1, 18), of (N, 1) GeV in all, around 60 mm behind the point of the axis: exponential with the
     given length, narrow behind that depth and the wider the further in front of it (scattered back by the shower)."""
     before = axis.z[..., None] + 60.0 - LAYER_CENTRES_MM.astype(np.float32)
@@ -132,15 +130,15 @@ def backsplash(energy_gev, axis: Lines, length_mm: float, widening: float) -> Bl
     return Blobs(energy, centre, 6.0 + widening * jnp.maximum(before, 0.0), _flat(axis))
 
 
-def cascade(key, energy_gev, primary: Lines, settings: Settings) -> Cascade:
+def cascade(key: jax.Array, energy_gev: jax.Array, primary: Lines, settings: Settings) -> Cascade:
     """Draw the cascades of protons of (N,) GeV on their primary lines (N, 1)."""
     leading_key, normal_key, slot_key, vertex_key, event_key = jax.random.split(key, 5)
     events = energy_gev.shape[0]
     before, kept, depth, exchanged = _leading(leading_key, energy_gev, primary, settings)
     slots = (events, LEADING_INTERACTIONS, SECONDARIES)
-    normal = jnp.moveaxis(lax.optimization_barrier(random_normal(normal_key, events, 4, *slots[1:])), 1, 0)
+    normal = jnp.moveaxis(lax.optimization_barrier(event_normal(normal_key, events, 4, *slots[1:])), 1, 0)
     boost, kind, free, share, conversion = jnp.moveaxis(
-        lax.optimization_barrier(random_uniform(slot_key, events, 5, *slots[1:])), 1, 0
+        lax.optimization_barrier(event_uniform(slot_key, events, 5, *slots[1:])), 1, 0
     )
     energies = _shares(before * (1.0 - kept), normal[0, ..., 0], normal[1], boost)
     # Secondaries: direction by transverse momentum, kind, where they shower or interact.
@@ -166,7 +164,7 @@ def cascade(key, energy_gev, primary: Lines, settings: Settings) -> Cascade:
     )
     rank_energy, chosen = lax.top_k(shower_energy * (showers.z < THICKNESS_MM), SHOWERS - 1)
     # Charge exchange of the leading hadron: one shower, of most of its energy, along the primary's direction.
-    part, photon, scatter = jnp.moveaxis(random_uniform(event_key, events, 3, 1), 1, 0)
+    part, photon, scatter = jnp.moveaxis(event_uniform(event_key, events, 3, 1), 1, 0)
     exchange_energy = jnp.sqrt(part) * (before * kept * exchanged).sum(1, keepdims=True)
     exchange_depth = (depth * exchanged).sum(1, keepdims=True)
     exchange = _start(primary, exchange_depth - PHOTON_LENGTH_X0 * x0_mm / primary.path_factor() * jnp.log(photon))
@@ -182,7 +180,7 @@ def cascade(key, energy_gev, primary: Lines, settings: Settings) -> Cascade:
     again, chosen = lax.top_k(jnp.where(neutral | (ends > THICKNESS_MM), 0.0, energies), REINTERACTIONS)
     points = _together(vertices, _take(_start(lines, ends), chosen))
     interacting = jnp.concatenate([before, again], 1)
-    fragments, slow = jnp.moveaxis(-jnp.log(random_uniform(vertex_key, events, 2, interacting.shape[1])), 1, 0)
+    fragments, slow = jnp.moveaxis(-jnp.log(event_uniform(vertex_key, events, 2, interacting.shape[1])), 1, 0)
     active = (interacting > 0.1) & (points.z < THICKNESS_MM)
     fragments = (0.02 + FRAGMENT_GEV * fragments) * active
     slow = SLOW_GEV * jnp.maximum(interacting, 0.1) ** 0.55 * slow * active
@@ -202,7 +200,7 @@ def cascade(key, energy_gev, primary: Lines, settings: Settings) -> Cascade:
     )
 
 
-def track_deposits(key, tracks: Lines, ends):
+def track_deposits(key: jax.Array, tracks: Lines, ends: jax.Array) -> jax.Array:
     """Return the energy (N, 18, 72) in GeV that minimum-ionising tracks (N, S) leave between their point and their
     end depth (N, S) in mm.
 
@@ -211,8 +209,8 @@ def track_deposits(key, tracks: Lines, ends):
     """
     normal_key, uniform_key = jax.random.split(key)
     shape = (*ends.shape, LAYERS)
-    spread, knocked = jnp.moveaxis(random_uniform(uniform_key, shape[0], 2, *shape[1:]), 1, 0)
-    deposit = 7.4 * jnp.exp(0.07 * random_normal(normal_key, *shape)) - 1.4 * jnp.log(spread)
+    spread, knocked = jnp.moveaxis(event_uniform(uniform_key, shape[0], 2, *shape[1:]), 1, 0)
+    deposit = 7.4 * jnp.exp(0.07 * event_normal(normal_key, *shape)) - 1.4 * jnp.log(spread)
     # One uniform number decides and, where it is below the chance, gives the exponential.
     chance = 0.06 + 0.01 * jnp.arange(LAYERS)
     deposit = deposit - 14.0 * jnp.minimum(jnp.log(knocked / chance), 0.0)
@@ -225,7 +223,7 @@ def track_deposits(key, tracks: Lines, ends):
     edges = CELL_EDGES_MM.astype(np.float32)
     energy = 1e-3 * deposit * path
 
-    def add(below, track):
+    def add(below: jax.Array, track: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         energy, middle, half = (values[..., None] for values in track)
         return below + 0.5 * energy * jnp.clip((edges - middle) / half, -1.0, 1.0), None
 

@@ -5,18 +5,14 @@ experiment reconstructs (arXiv 2412.00961): azimuth of the wire minus the Lorent
 time bin, z from the pads.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxhep.alpha_g.drift import drift_table, radius_and_lorentz, region
 from jaxhep.alpha_g.geometry import HALF_LENGTH_MM, TIME_BIN_NS, WIRES, wire_azimuth
-from jaxhep.alpha_g.ionisation import TIME_BINS
-
-if TYPE_CHECKING:
-    from jaxhep.alpha_g.simulation import Settings
+from jaxhep.alpha_g.simulation.drift import drift_table, radius_and_lorentz, region
+from jaxhep.alpha_g.simulation.ionisation import TIME_BINS
+from jaxhep.alpha_g.simulation.settings import Settings
 
 NOISE_AMPLITUDE = 0.5  # of a mean cluster
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxhep.alpha_g.geometry import TIME_BIN_NS, WIRE_RADIUS_MM
+from jaxhep.alpha_g.geometry import TIME_BIN_NS
 
 RADIUS_GRID_MM = np.arange(108.5, 182.6, 0.25)
 """Radii at which drift times are tabulated."""
@@ -32,7 +32,7 @@ class DriftTable(NamedTuple):
 
 @cache
 def drift_table() -> DriftTable:
-    """Return the table, read once."""
+    """Return the table and its inverse: read and inverted by the first call, kept by the process."""
     with np.load(Path(__file__).with_name("drift_table.npz")) as file:
         z, radius, lorentz, last = (file[name] for name in ("z", "radius", "lorentz", "last"))
     time = TIME_BIN_NS * np.arange(radius.shape[1])
@@ -49,26 +49,13 @@ def _times(radius: np.ndarray, time: np.ndarray, last: float) -> np.ndarray:
     return found + np.maximum(radius[-1] - RADIUS_GRID_MM, 0) * slope
 
 
-def region(z):
+def region(z: np.ndarray) -> np.ndarray:
     """Return the row of the table, 0 to 91, for z in mm (any shape; beyond the detector the last one)."""
     bounds = drift_table().z
     return np.minimum(np.searchsorted(bounds, np.abs(z)), len(bounds) - 1)
 
 
-def drift_time(radius, z):
-    """Return the time in ns that electrons need from radius and z in mm (same shape) to the wires.
-
-    Electrons from beyond the wires (182 to 190 mm) drift inwards: as long as from the same distance within.
-    """
-    folded = WIRE_RADIUS_MM - np.abs(WIRE_RADIUS_MM - np.asarray(radius, float))
-    place = np.clip((folded - RADIUS_GRID_MM[0]) / 0.25, 0, len(RADIUS_GRID_MM) - 1.001)
-    low = place.astype(int)
-    rows = drift_table().times_by_radius
-    row = region(z)
-    return rows[row, low] + (place - low) * (rows[row, low + 1] - rows[row, low])
-
-
-def radius_and_lorentz(time_bin, z):
+def radius_and_lorentz(time_bin: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the radius in mm and the Lorentz angle in rad that time bins (16 ns, from 0) stand for at z in mm."""
     table = drift_table()
     row, column = region(z), np.clip(time_bin, 0, table.radius.shape[1] - 1)

@@ -1,49 +1,19 @@
 """Readout of the calorimeter: from energy left in a cell to the stored signal and the reconstructed energy.
 
-A calorimeter image has 1,296 cells, so its random numbers are most of the cost of the simulation. They come from a
-counter-based hash (two rounds of the 32-bit mixer "lowbias32" of C. Wellons, of the cell's number and 64 random bits
-per event drawn by JAX's own generator): the same numbers on every device, whatever the number of events asked for.
+A calorimeter image has 1,296 cells, so its random numbers are most of the cost of the simulation: they are those of
+`jaxhep.random_numbers`, salted event by event.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxhep.ams_ecal.geometry import CELL_MM, CELLS, LAYERS, MEASURES_X
-
-if TYPE_CHECKING:
-    from jaxhep.ams_ecal.simulation import Settings
-
-
-def _mix(bits):
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
-    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
-    return bits ^ (bits >> 16)
+from jaxhep.ams_ecal.simulation.settings import Settings
+from jaxhep.random_numbers import event_normal, event_uniform
 
 
-def random_bits(key, events: int, *shape: int):
-    """Return (events, *shape) random uint32."""
-    salt = jax.random.bits(key, (2, events, *(1 for _ in shape)))
-    counter = lax.iota(jnp.uint32, int(np.prod(shape))).reshape(1, *shape) * jnp.uint32(0x9E3779B9)
-    return _mix(_mix(counter + salt[0]) ^ salt[1])
-
-
-def random_uniform(key, events: int, *shape: int):
-    """Return (events, *shape) uniform float32 strictly between 0 and 1 (multiples of 2^-23, plus a half)."""
-    return ((random_bits(key, events, *shape) >> 9).astype(jnp.float32) + 0.5) * np.float32(2.0**-23)
-
-
-def random_normal(key, events: int, *shape: int):
-    """Return (events, *shape) standard normal float32 (by the inverse error function, to 5 standard deviations)."""
-    return lax.erf_inv(2.0 * random_uniform(key, events, *shape) - 1.0) * np.float32(np.sqrt(2.0))
-
-
-def cell_gamma(key, mean, scale):
+def cell_gamma(key: jax.Array, mean: jax.Array, scale: jax.Array | float) -> jax.Array:
     """Return Gamma-distributed cells of the given mean and scale: the variance is mean * scale.
 
     mean: (N, 18, 72), not negative; scale: broadcastable to it, positive, same unit. With shape k = mean / scale the
@@ -54,19 +24,19 @@ def cell_gamma(key, mean, scale):
     shape = mean / scale
     raised = shape + 1.0
     root = lax.rsqrt(9.0 * raised)
-    cube_root = jnp.maximum(1.0 - root * root + random_normal(normal_key, *mean.shape) * root, 0.0)
-    uniform = random_uniform(uniform_key, *mean.shape)
+    cube_root = jnp.maximum(1.0 - root * root + event_normal(normal_key, *mean.shape) * root, 0.0)
+    uniform = event_uniform(uniform_key, *mean.shape)
     return scale * raised * cube_root**3 * jnp.exp(jnp.log(uniform) / jnp.maximum(shape, 1e-6))
 
 
-def gains_and_dead(settings: Settings, detector_seed: int):
+def gains_and_dead(settings: Settings, detector_seed: int) -> tuple[jax.Array, jax.Array]:
     """Return the calorimeter's fixed state: gains (18, 72), about 1, and dead cells (18, 72) bool."""
     gain_key, dead_key = jax.random.split(jax.random.key(detector_seed))
     gains = 1.0 + settings.gain_spread * jax.random.normal(gain_key, (LAYERS, CELLS))
     return jnp.maximum(gains, 0.0), jax.random.uniform(dead_key, (LAYERS, CELLS)) < settings.dead_fraction
 
 
-def _attenuation(deposits_gev, settings: Settings):
+def _attenuation(deposits_gev: jax.Array, settings: Settings) -> jax.Array:
     """Return (N, 18, 1): light left at the fibre's end, from where the other view's shower lies along the fibre."""
     cells_mm = CELL_MM * (jnp.arange(CELLS) + 0.5)
     measures_x = jnp.asarray(MEASURES_X)[None, :, None]
@@ -76,7 +46,7 @@ def _attenuation(deposits_gev, settings: Settings):
     return jnp.exp(-distance_mm / settings.attenuation_mm)
 
 
-def read_out(key, deposits_gev, settings: Settings, detector_seed: int = 0):
+def read_out(key: jax.Array, deposits_gev: jax.Array, settings: Settings, detector_seed: int = 0) -> jax.Array:
     """Return the stored signal (N, 18, 72) float32 in MeV of ideal deposits (N, 18, 72) in GeV.
 
     In this order: sampling fluctuation (Gamma, per cell), constant term (one factor per event), optional light
@@ -90,12 +60,12 @@ def read_out(key, deposits_gev, settings: Settings, detector_seed: int = 0):
     if settings.attenuation_mm > 0:
         signal = signal * _attenuation(deposits_gev, settings)
     gains, dead = gains_and_dead(settings, detector_seed)
-    signal = signal * gains + settings.noise_mev * random_normal(noise_key, events, LAYERS, CELLS)
+    signal = signal * gains + settings.noise_mev * event_normal(noise_key, events, LAYERS, CELLS)
     signal = jnp.minimum(signal, settings.saturation_mev)
     return jnp.where((signal < settings.threshold_mev) | dead, 0.0, signal)
 
 
-def reconstruct_energy(cells_mev, settings: Settings):
+def reconstruct_energy(cells_mev: jax.Array, settings: Settings) -> jax.Array:
     """Return the energy (N,) in GeV that the calorimeter reconstructs from its cells (N, 18, 72) in MeV, under the
     hypothesis of an electromagnetic shower: the sum, corrected for leakage at the back by the energy fraction r of
     the last two layers, E = E_visible (1.029 + 0.456 r + 10.02 r^2), fitted to Geant4 electrons of 50-700 GeV.

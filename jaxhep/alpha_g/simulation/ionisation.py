@@ -1,19 +1,14 @@
 """Ionisation along arcs in the gas, and the drift of its electrons to wires and time bins."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhep.alpha_g.drift import RADIUS_GRID_MM, drift_table
 from jaxhep.alpha_g.geometry import HALF_LENGTH_MM, INNER_RADIUS_MM, TIME_BIN_NS, WIRE_PITCH_RAD, WIRE_RADIUS_MM, WIRES
-from jaxhep.alpha_g.random_numbers import fold, normal, uniform, uniform_of
-from jaxhep.alpha_g.tracks import Arcs
-
-if TYPE_CHECKING:
-    from jaxhep.alpha_g.simulation import Settings
+from jaxhep.alpha_g.simulation.drift import RADIUS_GRID_MM, drift_table
+from jaxhep.alpha_g.simulation.settings import Settings
+from jaxhep.alpha_g.simulation.tracks import Arcs
+from jaxhep.random_numbers import Salt, fold, normal, uniform, uniform_of
 
 TIME_BINS = 512
 """Cells are numbered wire x 512 + time bin."""
@@ -27,7 +22,9 @@ def cluster_sizes(random: np.random.Generator, clusters: int, settings: Settings
     return 1 + np.searchsorted(cumulative / cumulative[-1], random.random(clusters).astype(np.float32))
 
 
-def drifted(salt, arcs: Arcs, owner, cluster, settings: Settings):
+def drifted(
+    salt: Salt, arcs: Arcs, owner: jax.Array, cluster: jax.Array, settings: Settings
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return where electrons of ionisation arrive: cell (P,) int32 (wire x 512 + time bin, -1 for those that reach no
     wire in time), z in mm and amplitude (P,), 1 on average.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxhep.alpha_g.helix import Helices, arc_to, closest, local
+from jaxhep.alpha_g.helix_fit.helix import Helices, arc_to, closest, local
 
 
 def to_beam_line(helices: Helices) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +58,9 @@ def fit_vertices(helices: Helices, starts: np.ndarray, iterations: int = 100, to
     return vertex
 
 
-def _linearise(helices: Helices, vertex: np.ndarray, group: np.ndarray, starts: np.ndarray):
+def _linearise(
+    helices: Helices, vertex: np.ndarray, group: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the summed squared distance (E,), the sum of projections across the helices (E, 3, 3), and the
     descent of half the cost (E, 3)."""
     frame = local(helices, vertex[group])

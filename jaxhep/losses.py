@@ -1,29 +1,45 @@
 """Losses per event, unreduced, and the one place where weights and padding are applied.
 
-B events, D coordinates.
+B events, D coordinates, K classes.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 LOG_WIDTH_RANGE = (-9.0, 9.0)  # beyond it a width would overflow before the gradient brings it back
 
 
-def binary_cross_entropy(logits: jax.Array, labels: jax.Array, electron_weight: float | jax.Array = 1.0) -> jax.Array:
+def binary_cross_entropy(logits: jax.Array, labels: jax.Array, positive_weight: float | jax.Array = 1.0) -> jax.Array:
     """Return the weighted binary cross-entropy of each event, shape (B,).
 
-    `logits` (B,) are the network's outputs before the sigmoid, `labels` (B,) are 1 for electrons and 0 for
-    protons. Electrons count `electron_weight` times; softplus keeps both tails exact for large logits.
+    `logits` (B,) are the network's outputs before the sigmoid, `labels` (B,) are 1 or 0; events of label 1 count
+    `positive_weight` times. Both tails are exact for large logits.
     """
-    labels = labels.astype(logits.dtype)
-    return electron_weight * labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
+    weights = jnp.where(labels > 0, positive_weight, 1.0)
+    return weights * optax.losses.sigmoid_binary_cross_entropy(logits, labels)
 
 
 def is_correct(logits: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
     """Return whether the sign of each logit (B,) agrees with the `label` (1 or 0) of the batch."""
     return (logits > 0) == (batch["label"] > 0)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return -log of the softmax of `logits` (B, K) at the class `labels` (B,), integers from 0 to K - 1: shape (B,).
+
+    It is NaN where a label is no class, which stops training there.
+    """
+    labels = labels.astype(jnp.int32)
+    labels = jnp.where(labels < 0, logits.shape[-1], labels)  # a negative index would count from the last class
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def is_correct_class(logits: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    """Return whether the largest of each event's logits (B, K) is that of its `label` (B,) in the batch."""
+    return jnp.argmax(logits, axis=-1) == batch["label"]
 
 
 def huber(residual: jax.Array, delta: float) -> jax.Array:
@@ -32,6 +48,7 @@ def huber(residual: jax.Array, delta: float) -> jax.Array:
     Quadratic, r^2 / 2, up to `delta` and linear beyond it; `delta` has the residual's unit.
     """
     size = jnp.abs(residual)
+    # optax's gradient is delta + (r - delta): of a residual of delta / 1000 it keeps five digits only.
     return jnp.mean(jnp.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)), axis=-1)
 
 

@@ -1,252 +1,163 @@
-"""Plots in the style that collaborations publish, PNG and PDF; what is drawn is what metrics.json holds."""
+"""Plots in the style that collaborations publish, PNG and PDF; what is drawn is what metrics.json holds.
 
-from collections.abc import Iterable
+Figures are matplotlib's own objects, without pyplot: a user's backend, open figures and settings stay as they are.
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 SIZE = (8.0, 6.4)
 STYLE = mplhep.style.ROOT | {
-    "figure.figsize": SIZE, "font.size": 16, "axes.labelsize": 18, "legend.fontsize": 13, "lines.linewidth": 1.8,
-    "xtick.labelsize": 15, "ytick.labelsize": 15, "savefig.bbox": "tight", "axes.prop_cycle": matplotlib.rcParamsDefault["axes.prop_cycle"],
-}  # fmt: skip
-ENERGY = "Reconstructed energy [GeV]"
-REJECTION = "Proton rejection"
+    "figure.figsize": SIZE,
+    "font.size": 16,
+    "axes.labelsize": 18,
+    "legend.fontsize": 13,
+    "lines.linewidth": 1.8,
+    "xtick.labelsize": 15,
+    "ytick.labelsize": 15,
+    "savefig.bbox": "tight",
+    "axes.prop_cycle": matplotlib.rcParamsDefault["axes.prop_cycle"],
+}
+"""Everything is drawn and saved within `matplotlib.rc_context(STYLE)`."""
 
 
-def save_figure(figure, path: Path) -> list[Path]:
-    """Write a figure as `path`.png and `path`.pdf and close it; return both paths."""
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as `path`.png and `path`.pdf; return both paths."""
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "pdf")]
     for target in paths:
         figure.savefig(target, dpi=120, metadata={"CreationDate": None} if target.suffix == ".pdf" else {})
-    plt.close(figure)
     return paths
 
 
-def new_figure(note: str, title: str = ""):
+def new_figure(note: str, title: str = "") -> tuple[Figure, Axes]:
     """Return a figure and its axes, the title above and the note below, in small print; call within `STYLE`."""
-    figure, axes = plt.subplots()
+    figure = Figure()
+    axes = figure.subplots()
     if title:
         axes.set_title(title, loc="left", fontsize=15)
     if note:
-        axes.text(0.0, -0.17, note, transform=axes.transAxes, fontsize=9, color="0.35", va="top")
+        write_note(axes, note)
     return figure, axes
 
 
-def plain_numbers(axis) -> None:
+def write_note(axes: Axes, note: str, lower: float = 0.17) -> None:
+    """Write small print below the axes, `lower` of their height below their lower end."""
+    axes.text(0.0, -lower, note, transform=axes.transAxes, fontsize=9, color="0.35", va="top")
+
+
+def legend_height(lines: int, line: float = 0.056) -> float:
+    """Return the part of the frame that a legend of so many lines takes, at most 0.7."""
+    return min(0.05 + line * lines, 0.7)
+
+
+def make_headroom(axes: Axes) -> None:
+    """Raise the upper end of the y axis, so that a legend at the top hides nothing."""
+    low, high = axes.get_ylim()
+    part = legend_height(len(axes.get_legend_handles_labels()[1]))
+    part = part / (1 - part)
+    axes.set_ylim(low, high * (high / low) ** part if axes.get_yscale() == "log" else high + part * (high - low))
+
+
+def _plain(value: float) -> str:
+    text = f"{value:g}"
+    if "e" not in text:
+        return text
+    digits, power = text.split("e")
+    factor = "" if digits == "1" else rf"{digits} \times "
+    return f"${factor}10^{{{int(power)}}}$"
+
+
+def plain_numbers(axis: Axis) -> None:
     """Write 200, 300, 500 on a logarithmic axis, where powers of ten alone would leave one label or none."""
-    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
     low, high = axis.get_view_interval()
     digits = "235" if high / low < 300 else ""
-    axis.set_minor_formatter(
-        matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in digits else "")
-    )
-
-
-def _points(
-    axes,
-    x: np.ndarray,
-    points: list[dict[str, Any]],
-    label: str,
-    color: str,
-    width=None,
-    fill: bool = True,
-    marker: str = "o",
-) -> None:
-    """Draw rejections with their intervals, and lower limits as arrows where no proton passes."""
-    seen = np.array([point["proton_rejection"] is not None for point in points], bool)
-    value = np.array([point["proton_rejection"] or point["low"] for point in points])
-    low = np.array([point["low"] for point in points])
-    high = np.array([point["high"] or point["low"] for point in points])
-    face = color if fill else "white"
-    if seen.any():
-        errors = np.maximum([value - low, high - value], 0)[:, seen]
-        across = None if width is None else width[:, seen]
-        axes.errorbar(
-            x[seen],
-            value[seen],
-            errors,
-            across,
-            fmt=marker,
-            color=color,
-            mfc=face,
-            capsize=2,
-            label=label,
-            ms=5,
-        )
-    if (~seen).any():
-        across = None if width is None else width[:, ~seen]
-        height = 0.35 * value[~seen]
-        axes.errorbar(
-            x[~seen],
-            value[~seen],
-            height,
-            across,
-            fmt=marker,
-            color=color,
-            mfc=face,
-            lolims=True,
-            ms=3,
-            label=None if seen.any() else f"{label} (lower limit)",
-        )
-
-
-def rejection_against_efficiency(methods: dict[str, dict[str, Any]], title: str, note: str, path: Path) -> list[Path]:
-    """Draw proton rejection against electron efficiency, a band for the interval, arrows for lower limits."""
-    with plt.style.context(STYLE):
-        figure, axes = new_figure(note, title)
-        for index, (name, method) in enumerate(methods.items()):
-            color = f"C{index}"
-            for source, fill in (("test", True), ("training", False)):
-                points = [
-                    point for point in method["rejection"] if point["threshold_source"] == source and point["protons"]
-                ]
-                if points:
-                    label = (
-                        f"{name}, AUC {method['auc']:.4f}" if source == "test" else f"{name}, thresholds from training"
-                    )
-                    _points(
-                        axes,
-                        np.array([point["electron_efficiency"] for point in points]),
-                        points,
-                        label,
-                        color,
-                        fill=fill,
-                        marker="o" if fill else "s",
-                    )
-        axes.set(xlabel="Electron efficiency", ylabel=REJECTION, yscale="log")
-        axes.margins(y=0.15)
-        plain_numbers(axes.yaxis)
-        axes.legend(loc="best")
-        return save_figure(figure, path)
-
-
-def rejection_against_energy(
-    ranges: dict[str, dict[str, Any]],
-    efficiency: float,
-    title: str,
-    note: str,
-    path: Path,
-    every_threshold: bool = True,
-) -> list[Path]:
-    """Draw rejection against energy at one efficiency, the threshold set in each bin.
-
-    With `every_threshold` also, for the first method, with one threshold per range and with those from training.
-    """
-    with plt.style.context(STYLE):
-        figure, axes = new_figure(note, title)
-        names = list(dict.fromkeys(name for content in ranges.values() for name in content["methods"]))
-        labels = {
-            "bin": "threshold set in each bin",
-            "range": "one threshold per range",
-            "training": "thresholds from training",
-        }
-        drawn = set()
-        for index, name in enumerate(names):
-            for source, marker in (("bin", "o"), ("range", "s"), ("training", "^")):
-                points = [
-                    point
-                    for content in ranges.values()
-                    for point in content["methods"].get(name, {"rejection_vs_energy": []})["rejection_vs_energy"]
-                    if point["threshold_source"] == source
-                ]
-                if points and (source == "bin" or (index == 0 and every_threshold)):
-                    low, high = (np.array([point[key] for point in points]) for key in ("energy_low", "energy_high"))
-                    # Geometric centres, moved a little apart so that intervals do not hide each other.
-                    centre = np.sqrt(low * high) * 1.012 ** (2 * index + "osr^".find(marker))
-                    color = f"C{index}" if source == "bin" else f"C{len(names) + (source == 'training')}"
-                    _points(
-                        axes,
-                        centre,
-                        points,
-                        f"{name}, {labels[source]}",
-                        color,
-                        np.array([centre - low, high - centre]),
-                        source == "bin",
-                        marker,
-                    )
-                    drawn.add(source)
-        axes.set(
-            xlabel=ENERGY,
-            ylabel=f"{REJECTION} at {100 * efficiency:g} % electron efficiency",
-            xscale="log",
-            yscale="log",
-        )
-        axes.margins(y=0.2)
-        plain_numbers(axes.xaxis)
-        plain_numbers(axes.yaxis)
-        if drawn:
-            axes.legend(loc="best")
-        else:
-            axes.text(
-                0.5,
-                0.5,
-                "no energy bin has both electrons and protons",
-                transform=axes.transAxes,
-                ha="center",
-            )
-        return save_figure(figure, path)
-
-
-def score_distributions(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    threshold: float | None,
-    name: str,
-    title: str,
-    note: str,
-    path: Path,
-) -> list[Path]:
-    """Draw the distributions of a method's score for electrons and protons, each normalised to one."""
-    with plt.style.context(STYLE):
-        figure, axes = new_figure(note, title)
-        low, high = float(scores.min()), float(scores.max())
-        edges = np.linspace(low, high if high > low else low + 1, 61)
-        for label, species, color in ((1, "Electrons", "C0"), (0, "Protons", "C3")):
-            chosen = scores[labels == label]
-            if len(chosen):
-                counts, _ = np.histogram(chosen, edges)
-                mplhep.histplot(
-                    counts / len(chosen),
-                    edges,
-                    ax=axes,
-                    color=color,
-                    label=f"{species} ({len(chosen)})",
-                    histtype="fill",
-                    alpha=0.35,
-                )
-                mplhep.histplot(counts / len(chosen), edges, ax=axes, color=color)
-        if threshold is not None:
-            axes.axvline(threshold, color="0.3", ls="--", label="threshold")
-        axes.set(xlabel=f"{name} score (logit)", ylabel="Fraction of events", yscale="log")
-        axes.legend(loc="best")
-        return save_figure(figure, path)
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: _plain(value) if f"{value:g}"[0] in digits else ""))
 
 
 def training_curves(lines: Iterable[dict[str, Any]], title: str, quantity: str, label: str, path: Path) -> list[Path]:
     """Draw loss and the quantity followed beside it, in training and validation, against the epoch, from the log."""
     epochs = [line for line in lines if "validation_loss" in line]
-    with plt.style.context(STYLE):
-        figure, panels = plt.subplots(2, 1, sharex=True, figsize=(SIZE[0], 8.0), gridspec_kw={"hspace": 0.08})
-        number = [line["epoch"] for line in epochs]
+    number = [line["epoch"] for line in epochs]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(SIZE[0], 8.0))
+        panels = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.08})
         for panel, name, what in zip(panels, ("loss", quantity), ("Loss", label), strict=True):
             for split, marker in (("train", "o"), ("validation", "s")):
-                panel.plot(
-                    number,
-                    [line[f"{split}_{name}"] for line in epochs],
-                    marker=marker,
-                    ms=4,
-                    label=split.capitalize(),
-                )
+                values = [line[f"{split}_{name}"] for line in epochs]
+                panel.plot(number, values, marker=marker, ms=4, label=split.capitalize())
             panel.set_ylabel(what)
         panels[0].legend()
         panels[0].set_title(title, loc="left", fontsize=15)
         panels[1].set_xlabel("Epoch")
-        panels[1].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        return save_figure(figure, path)
+
+
+def confusion_matrix(
+    rows: Sequence[Sequence[float | None]],
+    counts: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    title: str,
+    note: str,
+    path: Path,
+) -> list[Path]:
+    """Draw a confusion matrix (K, K): colours are the rows normalised, null for a class without events; true classes
+    downwards. Numbers in the cells are percentages, up to six classes with the counts below them.
+    """
+    number = len(classes)
+    side = 3.4 + 0.95 * min(max(number, 3), 16)
+    values = np.array([[np.nan if value is None else value for value in row] for row in rows], float)
+    with matplotlib.rc_context(STYLE | {"figure.figsize": (side + 1.2, side)}):
+        figure, axes = new_figure("", title)
+        image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+        size = 12 if number <= 10 else max(4, 120 / number)
+        for row, column in np.ndindex(number, number):
+            value = values[row, column]
+            text = "-" if np.isnan(value) else f"{100 * value:.1f} %" if number <= 6 else f"{100 * value:.1f}"
+            text += f"\n{counts[row][column]}" if number <= 6 else ""
+            color = "white" if value > 0.55 else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+        slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if number > 3 else {}
+        axes.set_xticks(range(number), classes, **slanted)
+        axes.set_yticks(range(number), classes)
+        axes.tick_params(which="both", length=0)
+        axes.minorticks_off()
+        axes.set(xlabel="Predicted class", ylabel="True class")
+        figure.colorbar(image, ax=axes, label="Fraction of the true class", fraction=0.046, pad=0.03)
+        units = "" if number <= 6 else "Numbers in per cent. "
+        figure.text(0.125, -0.02 if number > 3 else 0.0, units + note, fontsize=9, color="0.35", va="top")
+        return save_figure(figure, path)
+
+
+def roc_curves(curves: dict[str, dict[str, Any]], title: str, note: str, path: Path) -> list[Path]:
+    """Draw one ROC curve per name, each `background` and `signal` efficiency (M,) and `auc`.
+
+    Curves that are null are named in the legend alone.
+    """
+    lines = ("-", "--", ":")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(note, title)
+        axes.plot([0, 1], [0, 1], color="0.6", lw=1.0, ls="--")
+        for index, (name, curve) in enumerate(curves.items()):
+            style: dict[str, Any] = {"color": f"C{index % 10}", "ls": lines[index // 10 % len(lines)]}
+            if curve["auc"] is None:
+                axes.plot([], [], label=f"{name}: no events", **style)
+            else:
+                label = f"{name}, AUC {curve['auc']:.4f}"
+                axes.plot(curve["background"], curve["signal"], label=label, **style)
+        axes.set(
+            xlabel="Efficiency for all other classes", ylabel="Efficiency for the class", xlim=(0, 1), ylim=(0, 1.02)
+        )
+        columns = 1 if len(curves) <= 12 else 2
+        axes.legend(loc="lower right", fontsize=13 if len(curves) <= 8 else 10, ncols=columns)
         return save_figure(figure, path)

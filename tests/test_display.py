@@ -2,7 +2,6 @@
 
 import json
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.patches import Circle
@@ -31,7 +30,7 @@ def on_helices(step=0.005) -> np.ndarray:
 
 @pytest.fixture
 def figures(monkeypatch) -> list:
-    """Keep the figures that are drawn, instead of closing them unseen."""
+    """Keep the figures that are drawn, instead of writing them."""
     kept: list = []
 
     def keep(figure, path):
@@ -39,8 +38,7 @@ def figures(monkeypatch) -> list:
         return []
 
     monkeypatch.setattr(display, "save_figure", keep)
-    yield kept
-    plt.close("all")
+    return kept
 
 
 def labels(axes) -> list[str]:
@@ -115,8 +113,8 @@ def workdir(tmp_path):
         np.save(data / "test" / f"{name}.npy", values)
     (data / "manifest.json").write_text(json.dumps({"content_hash": "abc"}))
     (run / "evaluation").mkdir(parents=True)
-    (run / "config.json").write_text(json.dumps({"data": {"limit": {"test": 0}}}))
-    (run / "provenance.json").write_text(json.dumps({"data_folder": str(data), "data_hash": "abc"}))
+    (run / "config.json").write_text(json.dumps({"experiment": "alpha_g", "data": {"limit": {"test": 0}}}))
+    (run / "task.json").write_text(json.dumps({"data_folder": str(data), "data_hash": "abc"}))
     scores = {
         "vertex": np.stack([TRUTH, TRUTH, TRUTH]),
         "prediction": np.array([[np.nan, np.nan, 1.0], [np.nan, np.nan, 302.0], [np.nan, np.nan, 3.0]]),
@@ -148,8 +146,8 @@ def test_the_command_fits_and_draws(workdir, tmp_path, figures) -> None:
     [
         (None, "1,x", "numbers separated by commas"),
         (None, "3", "0 to 2"),
-        ("config.json", "1", "not an evaluated run"),
-        ("evaluation/scores.npz", "1", "jaxhep.evaluate"),
+        ("config.json", "1", "config.json: not a readable config"),
+        ("evaluation/scores.npz", "1", "jaxhep evaluate"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(workdir, capsys, spoil, events, match) -> None:

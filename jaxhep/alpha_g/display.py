@@ -6,20 +6,25 @@ Events are numbered as in the run's test split. Wants the run's evaluation (pyth
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
 from jaxhep.alpha_g.features import decode_points
 from jaxhep.alpha_g.geometry import HALF_LENGTH_MM, INNER_RADIUS_MM, PAD_RADIUS_MM, WALL_RADIUS_MM, WIRE_RADIUS_MM
 from jaxhep.alpha_g.helix_fit import reconstruct
+from jaxhep.config import read_config
 from jaxhep.data import Split
 from jaxhep.errors import BadInput, one_line
+from jaxhep.files import read_json
 from jaxhep.manifest import read_manifest
-from jaxhep.plots import STYLE, plt, save_figure
+from jaxhep.plots import STYLE, save_figure
 
 TRUE, NETWORK, STANDARD = "True vertex", "Network", "Helix Fit"
 METHODS = {TRUE: "vertex", NETWORK: "prediction", STANDARD: "helix_fit"}  # names in the legend, columns of scores.npz
@@ -76,8 +81,9 @@ def draw_event(
     real = np.isfinite(helices).all(axis=1)
     used = np.ones(int(real.sum()), bool) if in_vertex is None else in_vertex[real]
     helices = helices[real]
-    with plt.style.context(STYLE | {"legend.fontsize": 12}):
-        figure, (front, side) = plt.subplots(1, 2, figsize=(16.0, 7.4), gridspec_kw={"width_ratios": [1, 1.15]})
+    with matplotlib.rc_context(STYLE | {"legend.fontsize": 12}):
+        figure = Figure(figsize=(16.0, 7.4))
+        front, side = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.15]})
         _draw_detector(front, side)
         front.plot(points[:, 0], points[:, 1], "o", color="0.35", ms=2.5, zorder=2)
         side.plot(points[:, 2], np.hypot(points[:, 0], points[:, 1]), "o", color="0.35", ms=2.5, zorder=2)
@@ -108,9 +114,9 @@ def draw_event(
         return save_figure(figure, path)
 
 
-def _draw_detector(front, side) -> None:
+def _draw_detector(front: Axes, side: Axes) -> None:
     for radius, name, line in CYLINDERS:
-        front.add_patch(plt.Circle((0, 0), radius, fill=False, color="0.6", ls=line, lw=1.2))
+        front.add_patch(Circle((0, 0), radius, fill=False, color="0.6", ls=line, lw=1.2))
         side.axhline(radius, color="0.6", ls=line, lw=1.2)
         below = name == "wires"  # eight millimetres from the pads
         side.annotate(
@@ -128,7 +134,7 @@ def _draw_detector(front, side) -> None:
         side.axvline(end, color="0.6", lw=1.2)
 
 
-def _draw_vertices(front, side, vertices: dict[str, np.ndarray]) -> None:
+def _draw_vertices(front: Axes, side: Axes, vertices: dict[str, np.ndarray]) -> None:
     for index, (name, vertex) in enumerate(vertices.items()):
         marker, color, size = MARKERS[index % len(MARKERS)]
         x, y, z = (float(value) for value in vertex)
@@ -160,18 +166,18 @@ def load_events(workdir: Path, numbers: list[int]) -> list[Event]:
     Raises BadInput where the folder is no evaluated run, its data are not there, or an event is not in the split.
     """
     try:
-        config = json.loads((workdir / "config.json").read_text())
-        facts = json.loads((workdir / "provenance.json").read_text())
+        config = read_config(workdir / "config.json")
+        facts = read_json(workdir / "task.json", "not a trained run")
         with np.load(workdir / "evaluation" / "scores.npz") as content:
             scores = {name: content[column] for name, column in METHODS.items() if column in content}
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise BadInput(
-            f"{workdir}: not an evaluated run ({type(error).__name__}: {error}); run python -m jaxhep.evaluate --workdir on it first"
+            f"{workdir}: not an evaluated run ({type(error).__name__}: {error}); run jaxhep evaluate --workdir on it first"
         ) from None
     folder = Path(facts["data_folder"])
     if read_manifest(folder)["content_hash"] != facts["data_hash"]:
         raise BadInput(f"{folder}: these data are not those that {workdir} was trained on (content hash differs)")
-    split = Split(folder, "test", config["data"]["limit"]["test"])
+    split = Split(folder, "test", config.data.limit.test)
     if TRUE not in scores or len(scores[TRUE]) != len(split):
         raise BadInput(f"{workdir / 'evaluation'}: not the evaluation of the {len(split)} test events of {folder}")
     for number in numbers:

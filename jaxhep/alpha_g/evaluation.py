@@ -1,52 +1,52 @@
 """What an ALPHA-g evaluation measures: network, ensemble and standard method on the same events."""
 
 import hashlib
-import os
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxhep.alpha_g import helix_fit
+from jaxhep.alpha_g.config import TARGETS
 from jaxhep.alpha_g.features import decode_points
+from jaxhep.alpha_g.methods import STANDARD, methods_of
 from jaxhep.alpha_g.report import compare, draw, report
 from jaxhep.alpha_g.residuals import vertex_method
 from jaxhep.alpha_g.vertex_csv import read_vertex_csv
-from jaxhep.config import method_name
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, one_of
+from jaxhep.files import aside
 
 __all__ = ["HEAVY", "add_references", "check", "compare", "draw", "measure", "report", "score_columns"]
 
-HEAVY = ("points",)  # columns that figures of merit do not need
+HEAVY = ("points",)  # columns that metrics do not need
 SOURCES = ("fit", "file", "none")
-COORDINATES = {"z": (2,), "xyz": (0, 1, 2)}
 DISTRIBUTIONS = {"gaussian_nll": "gaussian", "laplace_nll": "laplace"}
-STANDARD = "Helix Fit"
 CHUNK = 512  # events fitted at a time
 FORMAT = 1  # raised when the method changes, so that results kept beside the data are made anew
 
 
-def check(config: Any) -> None:
+def check(config: ConfigDict) -> None:
     """Raise BadInput where the source of the standard method does not exist, or its vertices are not readable."""
-    source, csv = config.evaluate.helix_fit, config.evaluate.vertex_csv
-    if source not in SOURCES:
-        raise BadInput(
-            f"config.evaluate.helix_fit is {source!r}, wanted one of {', '.join(SOURCES)}{nearest(source, SOURCES)}"
-        )
-    if csv:
-        read_vertex_csv(Path(csv))
+    one_of(config.evaluate.helix_fit, SOURCES, "config.evaluate.helix_fit")
+    if config.evaluate.vertex_csv:
+        read_vertex_csv(Path(config.evaluate.vertex_csv))
 
 
-def score_columns(config: Any, outputs: np.ndarray) -> dict[str, np.ndarray]:
+def other_files(config: ConfigDict) -> None:
+    """Clear the vertex CSV: its serial numbers are those of the run's own files."""
+    config.evaluate.vertex_csv = ""
+
+
+def score_columns(config: ConfigDict, outputs: np.ndarray) -> dict[str, np.ndarray]:
     """Return `prediction` (n, 3) mm, NaN where a coordinate is not predicted, and what the config has beside it.
 
     `outputs` are (n, D) or (n, 2 D) with widths, of N members (N, n, ...). `width` (n, 3) is the predicted scale, for
     an ensemble the root of the mean variance plus the spread's; `spread` (n, 3) is the standard deviation between
     members and `members` (n, N, 3) are their predictions.
     """
-    coordinates = COORDINATES[config.target]
+    coordinates = TARGETS[config.target]
     several = outputs.ndim == 3
     values = outputs if several else outputs[None]
     value, width = values[..., : len(coordinates)], values[..., len(coordinates) :]
@@ -68,7 +68,7 @@ def score_columns(config: Any, outputs: np.ndarray) -> dict[str, np.ndarray]:
     return placed
 
 
-def add_references(config: Any, columns: dict[str, np.ndarray], split: Any, folder: Path, quiet: bool) -> None:
+def add_references(config: ConfigDict, columns: dict[str, np.ndarray], split: Any, folder: Path, quiet: bool) -> None:
     """Add the standard method's vertices to the columns: `helix_fit` (n, 3) mm, NaN where it finds none.
 
     They are fitted here and kept beside the prepared data, taken from the files, or read from the collaboration's
@@ -118,33 +118,16 @@ def _fitted(split: Any, folder: Path, quiet: bool) -> dict[str, np.ndarray]:
         vertex.append(found.vertex.astype(np.float32))
         tracks.append(found.tracks)
     columns = {"helix_fit": np.concatenate(vertex), "helix_tracks": np.concatenate(tracks)}
-    aside = kept.with_name(f".{os.getpid()}-{kept.name}")
     try:
-        with open(aside, "wb") as file:
+        with aside(kept) as partial, open(partial, "wb") as file:
             np.savez(file, **columns)  # type: ignore[arg-type]
-        aside.replace(kept)
     except OSError as error:  # prepared data may lie where one may only read
         print(f"{kept}: not kept ({error.strerror})")
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
     return columns
 
 
-def methods_of(config: Any, columns: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Return, by name, the `prediction` (n, 3) of each method, with `width` and `spread` where it has them."""
-    network = {name: values for name, values in columns.items() if name in ("prediction", "width", "spread")}
-    methods = {method_name(config): network}
-    if "members" in columns:
-        methods[f"{config.model.name}, one of them"] = {"prediction": columns["members"][:, 0]}
-    if "helix_fit" in columns:
-        methods[STANDARD] = {"prediction": columns["helix_fit"]}
-    if "file_helix_fit" in columns:
-        methods[f"{STANDARD} (of the files)"] = {"prediction": columns["file_helix_fit"]}
-    return methods
-
-
 def measure(
-    columns: dict[str, np.ndarray], config: Any, facts: dict, manifest: dict, trained: dict | None
+    columns: dict[str, np.ndarray], config: ConfigDict, facts: dict, manifest: dict, trained: dict | None
 ) -> dict[str, Any]:
     """Return metrics.json: every method on all events, and on those where the standard method finds a vertex or not."""
     ranges = {"all": np.ones(len(columns["vertex"]), bool)}

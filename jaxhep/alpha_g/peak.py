@@ -25,7 +25,7 @@ def _width(counts: np.ndarray, step: float, bandwidth: float) -> tuple[np.ndarra
     crossed = (left >= 0) & (right < bins) & (half > 0)
     left, right = np.where(crossed, left, 0), np.where(crossed, right, bins - 1)
 
-    def crossing(outside, inside):
+    def crossing(outside: np.ndarray, inside: np.ndarray) -> np.ndarray:
         low, high = (np.take_along_axis(density, place[..., None], -1)[..., 0] for place in (outside, inside))
         return outside + (inside - outside) * (half - low) / np.where(crossed, high - low, 1)
 
@@ -143,11 +143,11 @@ def gaussian_core(residuals: np.ndarray, window: float = WINDOW_MM, bins: int = 
 def _fit_bins(edges: np.ndarray, counts: np.ndarray, mean: float, sigma: float) -> tuple[float, ...] | None:
     """Return area, mean, sigma and the errors of the latter two of the likeliest Gaussian, None without a maximum."""
 
-    def expected(place):
+    def expected(place: np.ndarray) -> np.ndarray:
         area, centre, spread = place
         return np.maximum(area * np.diff(stats.norm.cdf(edges, centre, spread)), 1e-9)
 
-    def deviance_roots(place):
+    def deviance_roots(place: np.ndarray) -> np.ndarray:
         model = expected(place)
         ratio = np.where(counts > 0, counts / model, 1)
         return np.sign(counts - model) * np.sqrt(2 * np.maximum(model - counts + counts * np.log(ratio), 0))

@@ -1,11 +1,15 @@
 """Plots of vertex reconstruction, PNG and PDF; what is drawn is what metrics.json holds (see `residuals`)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from jaxhep.plots import STYLE, new_figure, plain_numbers, plt, save_figure
+from jaxhep.plots import STYLE, legend_height, make_headroom, new_figure, plain_numbers, save_figure, write_note
 
 RESIDUAL = "Reconstructed z - true z [mm]"
 TRUE_Z = "True z [mm]"
@@ -16,28 +20,15 @@ def _number(value: float | None, unit: str = " mm") -> str:
     return "-" if value is None else f"{value:#.3g}".rstrip(".") + unit
 
 
-def _say_nothing(axes) -> None:
+def _say_nothing(axes: Axes) -> None:
     axes.text(0.5, 0.5, NOTHING, transform=axes.transAxes, ha="center")
 
 
-def _legend_height(lines: int, line: float = 0.056) -> float:
-    """Return the part of the frame that a legend takes, at most 0.7."""
-    return min(0.05 + line * lines, 0.7)
-
-
-def _headroom(axes, lines: int) -> None:
-    """Raise the upper end of the y axis, so that a legend of so many lines hides nothing."""
-    low, high = axes.get_ylim()
-    part = _legend_height(lines)
-    part = part / (1 - part)
-    axes.set_ylim(low, high * (high / low) ** part if axes.get_yscale() == "log" else high + part * (high - low))
-
-
-def _stairs(axes, histogram: dict[str, Any], scale: float, color: str, label: str) -> None:
+def _stairs(axes: Axes, histogram: dict[str, Any], scale: float, color: str, label: str) -> None:
     axes.stairs(np.array(histogram["counts"]) * scale, histogram["edges"], color=color, label=label, lw=1.8)
 
 
-def _normal(axes, residual: dict[str, Any], reach: float, scale: float, color: str) -> None:
+def _normal(axes: Axes, residual: dict[str, Any], reach: float, scale: float, color: str) -> None:
     """Draw the fitted Gaussian, solid over the range of the fit and dashed outside."""
     if residual["gauss_sigma"] is None:
         return
@@ -61,8 +52,15 @@ def _quality(name: str, method: dict[str, Any]) -> str:
     return text
 
 
-def _overlay(methods, title: str, note: str, path: Path, density: bool, extra) -> list[Path]:
-    with plt.style.context(STYLE):
+def _overlay(
+    methods: dict[str, dict[str, Any]],
+    title: str,
+    note: str,
+    path: Path,
+    density: bool,
+    extra: Callable[[dict[str, Any]], str],
+) -> list[Path]:
+    with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(note, title)
         highest, lines, beside = 0.0, 0, 0.0
         drawn = {name: method for name, method in methods.items() if method["reconstructed"]}
@@ -84,7 +82,7 @@ def _overlay(methods, title: str, note: str, path: Path, density: bool, extra) -
             axes.set_ylabel("Fraction of reconstructed events per mm" if density else f"Events / {width}")
         axes.set_xlabel(RESIDUAL)
         # The legend stands left of the peak; what lies under it stays below it.
-        axes.set_ylim(0, max(1.12 * highest, beside / (1 - _legend_height(lines, 0.034))) or 1)
+        axes.set_ylim(0, max(1.12 * highest, beside / (1 - legend_height(lines, 0.034))) or 1)
         if drawn:
             axes.legend(loc="upper left", fontsize=11)
         else:
@@ -132,7 +130,7 @@ def predicted_against_true(
         np.asarray(truth)[seen], np.asarray(prediction)[seen], bins=96, range=[[-limit, limit]] * 2
     )
     outside = int(seen.sum() - counts.sum())
-    with plt.style.context(STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(note, title)
         label = "reconstructed = true" + (f"\ncorrelation {correlation:.4f}" if correlation is not None else "")
         label += f"\n{int(seen.sum())} events" + (f", {outside} outside the frame" if outside else "")
@@ -150,7 +148,7 @@ def predicted_against_true(
 
 def bias_against_z(methods: dict[str, dict[str, Any]], title: str, note: str, path: Path) -> list[Path]:
     """Draw the 5 %-trimmed mean residual with its error in slices of true z; slices without two events are left out."""
-    with plt.style.context(STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(note, title)
         axes.axhline(0, color="0.4", lw=1.0)
         drawn = False
@@ -174,7 +172,7 @@ def bias_against_z(methods: dict[str, dict[str, Any]], title: str, note: str, pa
             )
         axes.set(xlabel=TRUE_Z, ylabel="Mean residual, 5 % trimmed [mm]")
         if drawn:
-            _headroom(axes, len(methods))
+            make_headroom(axes)
             axes.legend(loc="upper left")
         else:
             _say_nothing(axes)
@@ -189,7 +187,7 @@ def resolution_against(
     The full width at half maximum with its interval; where too few events give none, the trimmed standard
     deviation with an open marker. Horizontal bars are the bins, points stand at the bin's median.
     """
-    with plt.style.context(STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(note, title)
         highest, lowest, several = 0.0, np.inf, len(methods)
         for index, (name, method) in enumerate(methods.items()):
@@ -208,7 +206,13 @@ def resolution_against(
                 high = np.array([part["centre"] if part["high"] is None else part["high"] for part in bins], float)
                 shift = 0.08 * np.minimum(high - low, 50) * (index - (several - 1) / 2)
                 across = np.maximum([centre + shift - low, high - centre - shift], 0)
-                style = {"fmt": "osD^v"[index % 5], "ms": 6, "capsize": 2, "color": f"C{index}", "mfc": face}
+                style: dict[str, Any] = {
+                    "fmt": "osD^v"[index % 5],
+                    "ms": 6,
+                    "capsize": 2,
+                    "color": f"C{index}",
+                    "mfc": face,
+                }
                 axes.errorbar(centre + shift, y, [y - below, above - y], across, label=f"{name}, {what}", **style)
                 highest, lowest = max(highest, above.max()), min(lowest, y.min())
         axes.set(xlabel=xlabel, ylabel="Resolution in z [mm]")
@@ -217,7 +221,7 @@ def resolution_against(
                 axes.set_yscale("log")
             else:
                 axes.set_ylim(0, 1.05 * highest)
-            _headroom(axes, len(axes.get_legend_handles_labels()[1]))
+            make_headroom(axes)
             axes.legend(loc="upper right")
             if axes.get_yscale() == "log":
                 plain_numbers(axes.yaxis)
@@ -234,10 +238,11 @@ def pull_distribution(
     `key` is `pull` (predicted widths) or `pull_spread` (spread of an ensemble); methods without one are left out.
     """
     drawn = {name: method[key] for name, method in methods.items() if method.get(key) and method[key]["events"]}
-    with plt.style.context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(14.0, 6.0), gridspec_kw={"wspace": 0.22})
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(14.0, 6.0))
+        left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.22})
         left.set_title(title, loc="left", fontsize=15)
-        left.text(0.0, -0.17, note, transform=left.transAxes, fontsize=9, color="0.35", va="top")
+        write_note(left, note)
         highest = 0.4
         for index, (name, pull) in enumerate(drawn.items()):
             edges = pull["histogram"]["edges"]
@@ -273,7 +278,7 @@ def pull_distribution(
         right.plot([0, 1], [0, 1], color="0.4", lw=1.0, ls="--", label="nominal")
         right.set(xlabel="Nominal coverage", ylabel="Measured coverage", xlim=(0.4, 1), ylim=(0, 1.02))
         if drawn:
-            left.set_ylim(0, 1.03 * highest / (1 - _legend_height(3 * len(drawn) + 2, 0.042)))
+            left.set_ylim(0, 1.03 * highest / (1 - legend_height(3 * len(drawn) + 2, 0.042)))
             left.legend(loc="upper left", fontsize=11)
             right.legend(loc="lower right", fontsize=12)
         else:

@@ -1,11 +1,13 @@
-"""What an ALPHA-g evaluation shows: the plots it draws, the figures it prints, the comparison of several runs."""
+"""What an ALPHA-g evaluation shows: the plots it draws, the metrics it prints, the comparison of several runs."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from jaxhep.columns import write_json
+from jaxhep.alpha_g.methods import methods_of
+from jaxhep.files import write_json
 
 
 def note_of(metrics: dict[str, Any]) -> str:
@@ -17,10 +19,9 @@ def note_of(metrics: dict[str, Any]) -> str:
     return text
 
 
-def draw(metrics: dict[str, Any], columns: dict[str, np.ndarray], config: Any, out: Path) -> None:
-    """Draw the plots of one evaluation."""
+def draw(metrics: dict[str, Any], columns: dict[str, np.ndarray], config: ConfigDict, out: Path) -> None:
+    """Draw residuals, bias and resolution of all methods, each one's z against the true z, and pulls where it has them."""
     from jaxhep.alpha_g import plots
-    from jaxhep.alpha_g.evaluation import methods_of
 
     note, (everything, *parts) = note_of(metrics), metrics["ranges"].items()
     methods, title = everything[1]["methods"], f"{everything[1]['events']} events"
@@ -53,7 +54,7 @@ def slug(name: str) -> str:
 
 
 def report(metrics: dict[str, Any], out: Path) -> None:
-    """Print the figures that are quoted."""
+    """Print the metrics that are quoted."""
     for range_name, content in metrics["ranges"].items():
         print(f"{range_name}: {content['events']} events")
         for name, method in content["methods"].items():
@@ -62,7 +63,7 @@ def report(metrics: dict[str, Any], out: Path) -> None:
 
 
 def describe(method: dict[str, Any]) -> str:
-    """Return one method's figures in words."""
+    """Return one method's metrics in words."""
     residual = method["residual"]
     text = f"efficiency {method['efficiency']:.4f}" if method["efficiency"] is not None else "no events"
     if residual["fwhm"] is not None:
@@ -77,7 +78,7 @@ def describe(method: dict[str, Any]) -> str:
 
 
 def compare(found: dict[str, dict[str, Any]], folders: dict[str, Path], same_events: bool, out: Path) -> dict[str, Any]:
-    """Draw several evaluations, metrics by name, on one plot; return their figures side by side.
+    """Draw several evaluations, metrics by name, on one plot; return their metrics side by side.
 
     Of each run its first method is taken, and of the first run all others too: those are the same events' references.
     """

@@ -1,4 +1,4 @@
-"""Figures of merit of vertex reconstruction, all in mm: NumPy and SciPy only.
+"""Metrics of vertex reconstruction, all in mm: NumPy and SciPy only.
 
 A residual is prediction minus truth; NaN in a prediction means that no vertex was reconstructed. Whatever cannot be
 computed from the events at hand is None, so that results go into JSON without NaN or infinity.
@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 from jaxhep.alpha_g.peak import GAUSSIAN, WINDOW_MM, finite, fwhm, fwhm_interval, gaussian_core
-from jaxhep.errors import BadInput, nearest
-from jaxhep.metrics import clopper_pearson
+from jaxhep.errors import BadInput, one_of
+from jaxhep.statistics import clopper_pearson
 
 __all__ = [
     "bias_vs_z",
@@ -20,7 +20,7 @@ __all__ = [
     "fwhm_interval",
     "gaussian_core",
     "pulls",
-    "residual_figures",
+    "residual_metrics",
     "resolution_in_bins",
     "sliced_bias",
     "trimmed",
@@ -104,7 +104,7 @@ def bias_vs_z(residual: np.ndarray, true_z: np.ndarray, edges: np.ndarray = Z_ED
 
 
 def sliced_bias(residual: np.ndarray, true_z: np.ndarray) -> float | None:
-    """Return the sum over slices of z of the absolute 5 %-trimmed mean residual, mm: the figure to choose models by.
+    """Return the sum over slices of z of the absolute 5 %-trimmed mean residual, mm: the metric to choose models by.
 
     Slices are 100 mm wide, 24 of them from -1200 to 1200 mm, the outermost two on each side left out: 20 slices from
     -1000 to 1000 mm. An empty slice adds nothing; None where all are empty.
@@ -174,10 +174,7 @@ def pulls(
     trimming leaves of that 1. Events with a residual but no positive width are counted in `without_width`. Coverage is
     the fraction of residuals inside the central interval of nominal content, with its Clopper-Pearson interval.
     """
-    if distribution not in _REACH:
-        raise BadInput(
-            f"unknown distribution of residuals {distribution!r}, wanted one of {sorted(_REACH)}{nearest(distribution, _REACH)}"
-        )
+    one_of(distribution, _REACH, "distribution of residuals")
     known = np.isfinite(residual)
     valid = known & np.isfinite(width) & (width > 0)
     scale = np.sqrt(2) if distribution == "laplace" else 1.0
@@ -208,15 +205,15 @@ def pulls(
     }
 
 
-def residual_figures(residual: np.ndarray, confidence: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the figures of finite residuals (N,) and their histogram over +-50 mm (edges, counts, below, above)."""
+def residual_metrics(residual: np.ndarray, confidence: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the metrics of finite residuals (N,) and their histogram over +-50 mm (edges, counts, below, above)."""
     residual, cut = finite(residual), trimmed(residual)
     width, low, high = fwhm_interval(residual, confidence)
     core = gaussian_core(residual)
     some = len(residual) > 0
-    figures = {"fwhm": width, "fwhm_low": low, "fwhm_high": high}
-    figures |= {f"gauss_{name}": core.pop(name) for name in GAUSSIAN}
-    figures |= {
+    metrics = {"fwhm": width, "fwhm_low": low, "fwhm_high": high}
+    metrics |= {f"gauss_{name}": core.pop(name) for name in GAUSSIAN}
+    metrics |= {
         "trimmed_mean": cut.mean,
         "trimmed_mean_error": cut.mean_error,
         "trimmed_std": cut.std,
@@ -224,7 +221,7 @@ def residual_figures(residual: np.ndarray, confidence: float) -> tuple[dict[str,
         "median_absolute": float(np.median(np.abs(residual))) if some else None,
         "within_50_mm": float(np.mean(np.abs(residual) <= WINDOW_MM)) if some else None,
     }
-    return figures, core
+    return metrics, core
 
 
 def vertex_method(
@@ -238,11 +235,11 @@ def vertex_method(
     distribution: str | None = None,
     coordinates: tuple[str, ...] = ("x", "y", "z"),
 ) -> dict[str, Any]:
-    """Return all figures of one method on one set of events, ready for JSON.
+    """Return all metrics of one method on one set of events, ready for JSON.
 
     `prediction` is (N,) for z or (N, 3), mm, NaN where nothing was reconstructed; `truth` (N,) or (N, 3) is finite;
-    `points` (N,) spacepoints and `pions` (N,) charged pions per event may be None, the figures against them are then
-    empty. z, the last coordinate, carries all figures; three coordinates add `coordinates` and `distance`. `width`
+    `points` (N,) spacepoints and `pions` (N,) charged pions per event may be None, the metrics against them are then
+    empty. z, the last coordinate, carries all metrics; three coordinates add `coordinates` and `distance`. `width`
     ((N,) or (N, 3), the scale that the network predicts, see `pulls`; Gaussian where no distribution is named) gives
     `pull`, `spread` (likewise, standard deviation between the members of an ensemble) gives `pull_spread`.
 
@@ -263,13 +260,13 @@ def vertex_method(
     seen = np.isfinite(prediction) if prediction.ndim == 1 else np.isfinite(prediction).all(1)
     offset = np.where(seen if prediction.ndim == 1 else seen[:, None], prediction - truth, np.nan)
     z, true_z = _last(offset), _last(truth)
-    figures, histogram = residual_figures(z, confidence)
+    metrics, histogram = residual_metrics(z, confidence)
     bias = bias_vs_z(z, true_z)
     result = {
         "events": len(truth),
         "reconstructed": int(seen.sum()),
         **_efficiency(int(seen.sum()), len(truth), confidence),
-        "residual": figures,
+        "residual": metrics,
         "histogram": histogram,
         "correlation": correlation(np.where(seen, _last(prediction), np.nan), true_z),
         "bias_vs_z": bias,
@@ -281,7 +278,7 @@ def vertex_method(
     }
     if offset.ndim == 2:
         result["coordinates"] = {
-            name: {"residual": residual_figures(offset[:, index], confidence)[0]}
+            name: {"residual": residual_metrics(offset[:, index], confidence)[0]}
             for index, name in enumerate(coordinates[:-1])
         }
         distance = np.linalg.norm(offset[seen], axis=1)

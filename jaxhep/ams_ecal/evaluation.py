@@ -4,39 +4,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from jaxhep.ams_ecal.rejection import classification
 from jaxhep.ams_ecal.report import compare, draw, report
 from jaxhep.config import method_name
 from jaxhep.errors import BadInput
-from jaxhep.metrics import classification
 
 __all__ = ["HEAVY", "add_references", "check", "compare", "draw", "measure", "report", "score_columns"]
 
-HEAVY = ("cells", "track")  # columns that figures of merit do not need
+HEAVY = ("cells", "track")  # columns that metrics do not need
 # Reference classifiers whose scores the experiment's files may hold: column, name, sign that makes electrons high,
 # and the published cut on the signed score where there is one.
 REFERENCES = (("ecal3dbdt", "AMS BDT", 1.0, None), ("EcalEMlhd", "AMS likelihood", -1.0, -4.0))
 
 
-def check(config: Any) -> None:
+def check(config: ConfigDict) -> None:
     """Raise BadInput where what is to be evaluated makes no sense."""
     if not 0 < config.evaluate.efficiency <= 1:
         raise BadInput(f"config.evaluate.efficiency is {config.evaluate.efficiency}, wanted above 0, up to 1")
 
 
-def score_columns(config: Any, outputs: np.ndarray) -> dict[str, np.ndarray]:
+def score_columns(config: ConfigDict, outputs: np.ndarray) -> dict[str, np.ndarray]:
     """Return `logit` (n,) of outputs (n,), or the mean over members of (N, n) with their spread `logit_spread`."""
     if outputs.ndim == 1:
         return {"logit": outputs}
     return {"logit": outputs.mean(axis=0), "logit_spread": outputs.std(axis=0)}
 
 
-def add_references(config: Any, columns: dict[str, np.ndarray], split: Any, folder: Path, quiet: bool) -> None:
+def add_references(config: ConfigDict, columns: dict[str, np.ndarray], split: Any, folder: Path, quiet: bool) -> None:
     """Add what reference methods say of the same events: it is in the files already."""
 
 
 def measure(
-    scores: dict[str, np.ndarray], config: Any, facts: dict, manifest: dict, trained: dict | None
+    scores: dict[str, np.ndarray], config: ConfigDict, facts: dict, manifest: dict, trained: dict | None
 ) -> dict[str, Any]:
     """Return metrics.json: every method on every range of energies, on the same events."""
     chosen = config.evaluate

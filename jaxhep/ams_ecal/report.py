@@ -1,13 +1,16 @@
-"""What an AMS evaluation shows: the plots it draws, the figures it prints, the comparison of several runs."""
+"""What an AMS evaluation shows: the plots it draws, the metrics it prints, the comparison of several runs."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from jaxhep.columns import write_json
+from jaxhep.ams_ecal.rejection import at_efficiency, none_above, ratio
 from jaxhep.config import method_name
-from jaxhep.metrics import at_efficiency, ratio
+from jaxhep.files import write_json
+
+FEW_PROTONS = 10_000  # below so many it is said how large a rejection they can show
 
 
 def note_of(metrics: dict[str, Any]) -> str:
@@ -15,13 +18,14 @@ def note_of(metrics: dict[str, Any]) -> str:
     text = f"{100 * metrics['confidence']:g} % Clopper-Pearson intervals; arrows: lower limits, no proton passes."
     simulation = metrics.get("simulation")
     if simulation:
-        text += f" Built-in simulation: charge exchange {100 * simulation['charge_exchange']:g} %, depth {simulation['radiation_lengths']:g} $X_0$."
+        text += f" Built-in simulation: charge exchange {100 * simulation['charge_exchange']:g} %,"
+        text += f" depth {simulation['radiation_lengths']:g} $X_0$."
     return text
 
 
-def draw(metrics: dict[str, Any], scores: dict[str, np.ndarray], config: Any, out: Path) -> None:
-    """Draw the plots of one evaluation."""
-    from jaxhep import plots
+def draw(metrics: dict[str, Any], scores: dict[str, np.ndarray], config: ConfigDict, out: Path) -> None:
+    """Draw rejection against efficiency and the scores for each range, and rejection against energy for all of them."""
+    from jaxhep.ams_ecal import plots
 
     name = method_name(config)
     note, energy = note_of(metrics), scores[metrics["energy"]]
@@ -48,37 +52,37 @@ def draw(metrics: dict[str, Any], scores: dict[str, np.ndarray], config: Any, ou
 
 
 def report(metrics: dict[str, Any], out: Path) -> None:
-    """Print the figures that are quoted."""
-
+    """Print the metrics that are quoted."""
     for name, content in metrics["ranges"].items():
+        if not content["events"]:
+            print(f"{name}: no events")
+            continue
         for method, values in content["methods"].items():
-            if not content["events"]:
-                print(f"{name}: no events")
-                continue
-            accuracy = (
-                ""
-                if values["accuracy"] is None
-                else f"accuracy {values['accuracy']:.4f} (trivial classifier {values['trivial_accuracy']:.4f}), "
-            )
-            print(
-                f"{name}, {method}: {content['events']} events, {accuracy}AUC {values['auc'] if values['auc'] is None else format(values['auc'], '.5f')}"
-            )
+            print(f"{name}, {method}: {content['events']} events, {_quality(values)}")
             point = at_efficiency(values, metrics["efficiency"])
-            if point and 0 < point["protons"] < 10_000:
-                print(
-                    f"  note: so few protons bound the rejection: {point['protons']} tested show none above about {point['protons'] // 3}"
-                )
+            if point and 0 < point["protons"] < FEW_PROTONS:
+                most = none_above(point["protons"], metrics["confidence"])
+                text = f"{point['protons']} tested show none above about {most:.0f}"
+                print(f"  note: so few protons bound the rejection: {text}")
             for source in ("test", "training"):
                 point = at_efficiency(values, metrics["efficiency"], source)
                 if point:
                     print(f"  threshold from {source}: {describe(point)}")
     if metrics["events_outside_ranges"]:
         print(f"{metrics['events_outside_ranges']} events scored outside the ranges")
-    if metrics["simulation"]:
-        print(
-            f"built-in simulation: charge exchange {metrics['simulation']['charge_exchange']:g}, which bounds every rejection; depth {metrics['simulation']['radiation_lengths']:g} X0"
-        )
+    simulation = metrics["simulation"]
+    if simulation:
+        bound = f"charge exchange {simulation['charge_exchange']:g}, which bounds every rejection"
+        print(f"built-in simulation: {bound}; depth {simulation['radiation_lengths']:g} X0")
     print(f"metrics and plots: {out}")
+
+
+def _quality(values: dict[str, Any]) -> str:
+    """Return accuracy and AUC in words."""
+    area = "AUC None" if values["auc"] is None else f"AUC {values['auc']:.5f}"
+    if values["accuracy"] is None:
+        return area
+    return f"accuracy {values['accuracy']:.4f} (trivial classifier {values['trivial_accuracy']:.4f}), {area}"
 
 
 def describe(point: dict[str, Any]) -> str:
@@ -86,15 +90,16 @@ def describe(point: dict[str, Any]) -> str:
     if not point["protons"]:
         return f"no protons to reject at electron efficiency {point['electron_efficiency']:.4f}"
     if point["proton_rejection"] is None:
-        text = f"rejection > {point['low']:.0f}"
+        text = f"rejection > {int(point['low'])}"  # a limit is never rounded up
     else:
         text = f"rejection {point['proton_rejection']:.0f} ({point['low']:.0f} to {point['high']:.0f})"
-    return f"{text} at electron efficiency {point['electron_efficiency']:.4f}, {point['misidentified']} of {point['protons']} protons pass"
+    text += f" at electron efficiency {point['electron_efficiency']:.4f}"
+    return f"{text}, {point['misidentified']} of {point['protons']} protons pass"
 
 
 def compare(found: dict[str, dict[str, Any]], folders: dict[str, Path], same_events: bool, out: Path) -> dict[str, Any]:
     """Draw several evaluations, metrics by name, on one plot and return the ratios to the first one's rejection."""
-    from jaxhep import plots
+    from jaxhep.ams_ecal import plots
 
     reference, first = next(iter(found.items()))
     merged: dict[str, Any] = {
@@ -109,7 +114,7 @@ def compare(found: dict[str, dict[str, Any]], folders: dict[str, Path], same_eve
         f"| range | run | rejection at {100 * first['efficiency']:g} % | ratio {reference} / run |",
         "|---|---|---|---|",
     ]
-    for range_name in first["ranges"]:
+    for range_name, content in first["ranges"].items():
         methods = {
             name: next(iter(metrics["ranges"][range_name]["methods"].values())) for name, metrics in found.items()
         }
@@ -119,25 +124,24 @@ def compare(found: dict[str, dict[str, Any]], folders: dict[str, Path], same_eve
         merged["ranges"][range_name] = {
             "methods": methods,
             "ratio_to_reference": ratios,
-            "events": first["ranges"][range_name]["events"],
+            "events": content["events"],
         }
-        plots.rejection_against_efficiency(
-            methods,
-            range_name,
-            note_of(first),
-            out / f"rejection_vs_efficiency_{range_name.replace(' ', '_')}",
-        )
+        plot = out / f"rejection_vs_efficiency_{range_name.replace(' ', '_')}"
+        plots.rejection_against_efficiency(methods, range_name, note_of(first), plot)
         for name, point in points.items():
-            value = ratios[name]
-            text = (
-                f"{value['ratio']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
-                if value and value["ratio"]
-                else "limit only"
+            words = describe(point) if point else "no electrons"
+            lines.append(
+                f"| {range_name} | {name} | {words} | {'reference' if name == reference else _describe_ratio(ratios[name])} |"
             )
-            lines.append(f"| {range_name} | {name} | {describe(point) if point else 'no electrons'} | {text} |")
     title, energy_plot = "threshold set in each bin", out / "rejection_vs_energy"
     plots.rejection_against_energy(merged["ranges"], first["efficiency"], title, note_of(first), energy_plot, False)
     write_json(out / "comparison.json", merged)
     (out / "comparison.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     return merged
+
+
+def _describe_ratio(value: dict[str, float | None] | None) -> str:
+    if not value or not value["ratio"]:
+        return "limit only"
+    return f"{value['ratio']:.2f} ({value['low']:.2f} to {value['high']:.2f})"

@@ -1,30 +1,10 @@
-"""Figures of merit: known numbers, coverage, limits."""
+"""Electrons against protons: known rejections, limits, thresholds and weights."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from jaxhep import metrics
-
-
-def test_clopper_pearson_against_published_values():
-    # 5 of 50 at 95 %: 0.0333 to 0.2181 (any table of exact binomial limits); none of 50, one-sided: 1 - 0.05^(1/50).
-    assert metrics.clopper_pearson(5, 50, 0.95) == pytest.approx((0.03328, 0.21814), abs=1e-5)
-    assert metrics.clopper_pearson(0, 50, 0.95) == pytest.approx((0, 1 - 0.05 ** (1 / 50)))
-    assert metrics.clopper_pearson(50, 50, 0.95) == pytest.approx((0.05 ** (1 / 50), 1))
-
-
-def test_intervals_cover_at_least_their_confidence():
-    passed = np.random.default_rng(0).binomial(200, 0.03, 2000)
-    covered = [low <= 0.03 <= high for low, high in (metrics.clopper_pearson(k, 200, 0.9) for k in passed)]
-    assert 0.9 <= np.mean(covered) < 0.97
-
-
-@pytest.mark.parametrize("efficiency", [0.5, 0.9, 0.99])
-def test_threshold_keeps_just_the_wanted_electrons(efficiency):
-    scores = np.random.default_rng(1).normal(size=1000)
-    threshold = metrics.threshold_at(scores, np.ones(1000), efficiency)
-    assert np.mean(scores >= threshold) == pytest.approx(efficiency)
+from jaxhep.ams_ecal import rejection
 
 
 def sample(electrons=1000, protons=5000, seed=0):
@@ -37,12 +17,12 @@ def sample(electrons=1000, protons=5000, seed=0):
 
 def classify(scores, labels, energies, weights=None, **keywords):
     weights = np.ones(len(scores)) if weights is None else weights
-    return metrics.classification(scores, labels, energies, weights, (200.0, 600.0, 2000.0), 0.9, 0.95, **keywords)
+    return rejection.classification(scores, labels, energies, weights, (200.0, 600.0, 2000.0), 0.9, 0.95, **keywords)
 
 
 def test_rejection_of_two_gaussians_is_the_analytic_one():
     result = classify(*sample(200_000, 200_000))
-    point = metrics.at_efficiency(result, 0.9)
+    point = rejection.at_efficiency(result, 0.9)
     wanted = 1 / stats.norm.sf(4 - stats.norm.ppf(0.9))  # protons lie four sigma below the electrons
     assert point["proton_rejection"] == pytest.approx(wanted, rel=0.05)
     assert point["low"] < wanted < point["high"]
@@ -55,9 +35,10 @@ def test_rejection_of_two_gaussians_is_the_analytic_one():
 def test_nothing_passing_gives_a_lower_limit_and_no_infinity():
     scores, labels, energies = sample(100, 300)
     result = classify(np.where(labels == 1, scores + 100, scores), labels, energies)
-    point = metrics.at_efficiency(result, 0.9)
+    point = rejection.at_efficiency(result, 0.9)
     assert (point["proton_rejection"], point["high"], point["misidentified"]) == (None, None, 0)
-    assert point["low"] == pytest.approx(1 / (1 - 0.05 ** (1 / 300)))
+    assert point["low"] == pytest.approx(1 / (1 - 0.025 ** (1 / 300)))
+    assert point["low"] == rejection.none_above(300, 0.95)
 
 
 def test_threshold_per_bin_and_global_differ_where_scores_drift_with_energy():
@@ -74,9 +55,9 @@ def test_thresholds_from_training_are_applied_to_other_events():
     trained = classify(*sample(5000, 5000, seed=1))
     scores, labels, energies = sample(5000, 5000, seed=2)
     result = classify(scores - 1, labels, energies, trained=trained)
-    moved, own = (metrics.at_efficiency(result, 0.9, source) for source in ("training", "test"))
+    moved, own = (rejection.at_efficiency(result, 0.9, source) for source in ("training", "test"))
     assert own["electron_efficiency"] == pytest.approx(0.9, abs=1e-3)
-    assert moved["threshold"] == metrics.at_efficiency(trained, 0.9)["threshold"]
+    assert moved["threshold"] == rejection.at_efficiency(trained, 0.9)["threshold"]
     assert moved["electron_efficiency"] < 0.7 and moved["proton_rejection"] > own["proton_rejection"]
 
 
@@ -85,7 +66,7 @@ def test_weights_count_as_repeated_events():
     double = np.concatenate([np.arange(1000), np.flatnonzero(labels == 0)])
     weighted = classify(scores, labels, energies, np.where(labels == 0, 2.0, 1.0))
     repeated = classify(scores[double], labels[double], energies[double])
-    one, two = metrics.at_efficiency(weighted, 0.9), metrics.at_efficiency(repeated, 0.9)
+    one, two = rejection.at_efficiency(weighted, 0.9), rejection.at_efficiency(repeated, 0.9)
     assert one["proton_rejection"] == pytest.approx(two["proton_rejection"])
     assert one["low"] < two["low"]  # weights tell nothing that the events did not
     assert weighted["auc"] == pytest.approx(repeated["auc"])
@@ -102,15 +83,17 @@ def test_empty_classes_and_ranges_are_reported_not_raised():
 def test_protons_alone_are_scored_at_the_thresholds_of_training():
     trained = classify(*sample(5000, 5000, seed=1))
     scores, labels, energies = sample(0, 5000, seed=2)
-    point = metrics.at_efficiency(classify(scores, labels, energies, trained=trained), 0.9, "training")
-    assert point["proton_rejection"] == pytest.approx(metrics.at_efficiency(trained, 0.9)["proton_rejection"], rel=0.5)
+    point = rejection.at_efficiency(classify(scores, labels, energies, trained=trained), 0.9, "training")
+    assert point["proton_rejection"] == pytest.approx(
+        rejection.at_efficiency(trained, 0.9)["proton_rejection"], rel=0.5
+    )
 
 
 def test_ratio_of_rejections():
     def point(value, low, high):
         return {"proton_rejection": value, "low": low, "high": high}
 
-    result = metrics.ratio(point(200, 150, 300), point(100, 80, 130))
+    result = rejection.ratio(point(200, 150, 300), point(100, 80, 130))
     assert result["ratio"] == 2
     assert result["low"] == pytest.approx(2 * np.exp(-np.hypot(np.log(200 / 150), np.log(1.3))))
-    assert metrics.ratio(point(None, 150, None), point(100, 80, 130))["ratio"] is None
+    assert rejection.ratio(point(None, 150, None), point(100, 80, 130))["ratio"] is None

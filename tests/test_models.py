@@ -1,4 +1,4 @@
-"""The calorimeter networks: counts, shapes, precision, initial values, and that all formulations agree."""
+"""Networks on images: counts, shapes, precision, initial values, outputs."""
 
 from functools import partial
 
@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import QUICK, SMALL_KERNELS
 
-from jaxhep.models import MODELS, summary, trainable_parameters
-from jaxhep.models.attention import attention
-from jaxhep.models.convolution import convolution, depthwise
-from jaxhep.models.cvt import SMALL_KERNELS, CvT
-from jaxhep.models.pooling import max_pool
+from jaxhep.kernels import Kernels, choose
+from jaxhep.models import IMAGES, MODELS, summary, trainable_parameters
+from jaxhep.models.cvt import CvT
 
 # Networks on images of cells; PointNet has its own tests.
 COUNTS = {"mlp": 192_001, "cnn": 106_317, "resnet10": 4_900_033, "resnet18": 11_170_753, "cvt": 4_895_873}
@@ -32,10 +31,6 @@ NARROW = {
 def shapes_of(model, shape):
     """Shapes of the variables, without compiling anything."""
     return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(shape), train=False))
-
-
-# These networks run once: compiling them thoroughly would take longer than running them.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def initial(model):
@@ -112,15 +107,15 @@ def test_logits_and_parameters_are_float32(name, dtype):
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, changed, logits))} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("formulation", ["auto", "direct"])
+@pytest.mark.parametrize("kernels", [choose("cpu", 2), choose("tpu"), Kernels()], ids=["cpu", "tpu", "plain"])
 @pytest.mark.parametrize("name", COUNTS)
-def test_bfloat16_is_near_float32_and_one_event_is_enough(name, formulation):
+def test_bfloat16_is_near_float32_and_one_event_is_enough(name, kernels):
     shape = (1, 18, 24, 1)
     variables = numbers_for(shapes_of(MODELS[name](**NARROW[name]), shape))
     x = np.random.default_rng(1).exponential(1.0, (4, *shape[1:])).astype(np.float32)
 
     def run(x, dtype=jnp.float32):
-        network = MODELS[name](**NARROW[name], dtype=dtype, formulation=formulation)
+        network = MODELS[name](**NARROW[name], dtype=dtype, kernels=kernels)
         return jax.jit(lambda x: network.apply(variables, x, train=False), compiler_options=QUICK)(x)
 
     logits, low = run(x), run(x, jnp.bfloat16)
@@ -155,101 +150,26 @@ def test_initial_values_are_those_of_the_originals():
     assert not np.any(block["dense_1"]["bias"])
 
 
-def assert_equal_with_gradients(functions: dict, *arrays, atol: float = 2e-4):
-    """All functions give the same result and the same gradients for all arrays."""
-
-    def result_and_gradients(function):
-        def weighted(*arrays):
-            y = function(*arrays)
-            return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)), y
-
-        (_, y), gradients = jax.jit(
-            jax.value_and_grad(weighted, argnums=tuple(range(len(arrays))), has_aux=True),
-            compiler_options=QUICK,
-        )(*arrays)
-        return y, *gradients
-
-    (_, first), *others = functions.items()
-    expected = result_and_gradients(first)
-    for name, function in others:
-        for ours, theirs in zip(result_and_gradients(function), expected, strict=True):
-            np.testing.assert_allclose(ours, theirs, atol=atol * float(jnp.abs(theirs).max()), err_msg=name)
-
-
-def normal(*shape, seed: int = 0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-@pytest.mark.parametrize(
-    ("size", "window", "strides", "padding"),
-    [
-        ((6, 9), (3, 3), (1, 1), 1),
-        ((5, 8), (2, 6), (1, 2), 2),
-        ((6, 7), (4, 4), (1, 1), (1, 2)),
-        ((7, 9), (3, 1), (2, 1), ((1, 1), (0, 0))),
-        ((1, 3), (3, 3), (1, 1), 1),  # two rows of the kernel only ever see padding
-        ((1, 3), (3, 3), (2, 2), 1),
-        ((2, 2), (3, 3), (2, 2), 1),
-        ((9, 12), (7, 7), (2, 2), 3),
-        ((6, 5), (1, 1), (2, 2), 0),
-    ],
-)
-def test_convolution_formulations_agree(size, window, strides, padding, monkeypatch):
-    monkeypatch.setattr("jaxhep.models.convolution.CHUNK_POSITIONS", 1)  # one event at a time
-    x, kernel = normal(2, *size, 3), normal(*window, 3, 4, seed=1)
-    sides = ((padding, padding),) * 2 if isinstance(padding, int) else padding
-    sides = (sides, sides) if isinstance(sides[0], int) else sides
-
-    def reference(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, strides, sides, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    functions = {"reference": reference}
-    for name in ("direct", "patches", "chunks", "by size", "by size, no loop"):
-        functions[name] = lambda x, kernel, name=name: convolution(x, kernel, strides, padding, name)
-    assert_equal_with_gradients(functions, x, kernel)
-
-
-@pytest.mark.parametrize("padding", [1, 0, ((1, 0), (0, 2))])
-def test_depthwise_formulations_agree(padding):
-    names = ("direct", "shifts", "autodiff", "rows")
-    functions = {name: lambda x, kernel, name=name: depthwise(x, kernel, padding, name) for name in names}
-    assert_equal_with_gradients(functions, normal(2, 5, 7, 6), normal(3, 3, 1, 6, seed=1))
-
-
-@pytest.mark.parametrize(("window", "strides", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
-def test_max_pool_formulations_agree(window, strides, padding):
-    functions = {
-        name: lambda x, name=name: max_pool(x, (window, window), (strides, strides), padding, name)
-        for name in ("direct", "cpu")
-    }
-    assert_equal_with_gradients(functions, normal(2, 7, 9, 3))
-
-
-def test_max_pool_shows_not_a_number():
-    x = normal(1, 4, 4, 1).at[0, 1, 1, 0].set(jnp.nan)
-    assert np.isnan(max_pool(x, (2, 2), (2, 2), 0, "cpu")[0, 0, 0, 0])
-
-
-def test_attention_kinds_agree():
-    query, key, value = (normal(5, 7, 3, 4, seed=seed) for seed in range(3))
-    functions = {
-        kind: lambda q, k, v, kind=kind: attention(q, k, v, 0.3, kind) for kind in ("explicit", "by_head", "fused")
-    }
-    assert_equal_with_gradients(functions, query, key, value)
+@pytest.mark.parametrize("name", IMAGES)
+def test_several_outputs_are_logits_of_as_many_classes(name):
+    shapes = shapes_of(MODELS[name](**NARROW[name], outputs=10), (2, 18, 24, 1))
+    one = shapes_of(MODELS[name](**NARROW[name]), (2, 18, 24, 1))
+    assert shapes["params"]["logit"]["bias"].shape == (10,)
+    assert one["params"]["logit"]["bias"].shape == (1,)
+    model, x = MODELS[name](**NARROW[name], outputs=10), jnp.zeros((2, 18, 24, 1))
+    assert jax.eval_shape(lambda: model.apply(numbers_for(shapes), x)).shape == (2, 10)
 
 
 def test_wrong_choices_are_refused():
     x = jnp.zeros((1, 18, 72, 1))
-    with pytest.raises(ValueError, match="formulation is 'fast'"):
-        shapes_of(MODELS["cnn"](formulation="fast"), x.shape)
-    with pytest.raises(ValueError, match="attention is 'linear'"):
-        shapes_of(CvT(attention="linear"), x.shape)
+    with pytest.raises(ValueError, match="platform is 'quantum', wanted one of cpu, gpu, tpu"):
+        choose("quantum")
     with pytest.raises(ValueError, match="attention_scale is"):
         shapes_of(CvT(attention_scale="token"), x.shape)
     with pytest.raises(ValueError, match="cannot be shared by 5 heads"):
         shapes_of(CvT(heads=(1, 5, 6)), x.shape)
     with pytest.raises(ValueError, match="does not fit"):
-        shapes_of(CvT(paddings=((0, 0), (0, 0), (0, 0)), kernels=((20, 6), (3, 4), (3, 3))), x.shape)
+        shapes_of(CvT(paddings=((0, 0), (0, 0), (0, 0)), kernel_sizes=((20, 6), (3, 4), (3, 3))), x.shape)
 
 
 def test_dropout_needs_its_key_and_changes_training_only():

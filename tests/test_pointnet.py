@@ -1,4 +1,4 @@
-"""PointNet: counts, that order and padding of the points do not matter, and that both formulations agree."""
+"""PointNet: counts, that order and padding of the points do not matter, and that all kernels agree."""
 
 from functools import cache, partial
 
@@ -6,18 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import QUICK
 
+from jaxhep.kernels import Kernels, choose
 from jaxhep.models import MODELS, summary, trainable_parameters
 from jaxhep.models.pointnet import PointNet
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NARROW = {"point_widths": (4, 9), "transform_widths": (5, 7), "head_widths": (6,)}
 EVENTS, POINTS = 6, 11
 COUNTS = np.array([11, 3, 8, 1, 7, 5])
 
 
-def model(formulation="gram", **options) -> PointNet:
-    return PointNet(**NARROW, z_shift=True, outputs=2, z_output=1, formulation=formulation, **options)
+KERNELS = {"cpu": choose("cpu"), "tpu": choose("tpu"), "plain": Kernels()}
+
+
+def model(kernels="cpu", **options) -> PointNet:
+    return PointNet(**NARROW, z_shift=True, outputs=2, z_output=1, kernels=KERNELS[kernels], **options)
 
 
 def variables():
@@ -56,8 +60,8 @@ def step(network, variables, x, target):
 
 
 @cache
-def compiled_step(formulation="gram"):
-    return jax.jit(partial(step, model(formulation)), compiler_options=QUICK)
+def compiled_step(kernels="cpu"):
+    return jax.jit(partial(step, model(kernels)), compiler_options=QUICK)
 
 
 @cache
@@ -90,10 +94,10 @@ def test_order_of_the_points_does_not_matter():
     assert_same(run(variables(), moved, TARGET), run(variables(), (points, mask), TARGET))
 
 
-@pytest.mark.parametrize("formulation", ["gram", "plain"])
-def test_what_padded_points_hold_does_not_matter(formulation):
+@pytest.mark.parametrize("kernels", ["cpu", "plain"])
+def test_what_padded_points_hold_does_not_matter(kernels):
     points, mask = points_and_mask()
-    run, padding = compiled_step(formulation), ~mask[..., None]
+    run, padding = compiled_step(kernels), ~mask[..., None]
     expected = run(variables(), (points, mask), TARGET)
     for value in (1e6, np.nan):
         filled = np.where(padding, np.float32(value), points)
@@ -119,12 +123,12 @@ def test_statistics_are_those_of_the_real_points():
     np.testing.assert_allclose(statistics["points_1"]["var"], 0.9 * before["var"] + 0.1 * y.var(0), rtol=1e-4)
 
 
-def test_formulations_agree_through_ten_adam_steps():
+def test_all_kernels_agree_through_ten_adam_steps():
     points, mask = points_and_mask()
     found, first = {}, {}
-    for formulation in ("gram", "plain"):
-        run, state, losses = compiled_step(formulation), variables(), []
-        first[formulation] = run(state, (points, mask), TARGET)
+    for kernels in KERNELS:
+        run, state, losses = compiled_step(kernels), variables(), []
+        first[kernels] = run(state, (points, mask), TARGET)
         params, tree = jax.tree.flatten(state["params"])
         mean, square = [0.0] * len(params), [0.0] * len(params)
         for number in range(1, 11):
@@ -137,10 +141,11 @@ def test_formulations_agree_through_ten_adam_steps():
                 # The large epsilon holds still what only rounding moves, such as biases ahead of a BatchNorm.
                 size = np.sqrt(square[place] / (1 - 0.999**number)) + 1e-4
                 params[place] = params[place] - 0.003 * mean[place] / (1 - 0.9**number) / size
-        found[formulation] = (np.array(losses), state["batch_stats"])
+        found[kernels] = (np.array(losses), state["batch_stats"])
         assert losses[-1] < 0.98 * losses[0]
-    assert_same(first["gram"], first["plain"])
-    assert_same(found["gram"], found["plain"], 1e-4)
+    for kernels in ("cpu", "tpu"):
+        assert_same(first[kernels], first["plain"])
+        assert_same(found[kernels], found["plain"], 1e-4)
 
 
 def test_shift_moves_the_points_and_the_output_that_is_z():
@@ -172,10 +177,10 @@ def test_an_ensemble_equals_its_members():
         assert_same(member, compiled_step()(start, inputs, TARGET))
 
 
-@pytest.mark.parametrize("formulation", ["gram", "plain"])
-def test_devices_share_their_statistics(formulation):
+@pytest.mark.parametrize("kernels", ["cpu", "plain"])
+def test_devices_share_their_statistics(kernels):
     points, mask = points_and_mask()
-    network = model(formulation, axis_name="devices")
+    network = model(kernels, axis_name="devices")
 
     def per_device(points, mask, target):
         return jax.lax.pmean(step(network, variables(), (points, mask), target), "devices")
@@ -183,7 +188,7 @@ def test_devices_share_their_statistics(formulation):
     split = [array.reshape(2, EVENTS // 2, *array.shape[1:]) for array in (points, mask, TARGET)]
     shared = jax.jit(jax.vmap(per_device, axis_name="devices"), compiler_options=QUICK)(*split)
     (loss, (_, statistics)), gradients = jax.tree.map(lambda a: a[0], shared)
-    (expected, (_, whole)), whole_gradients = compiled_step(formulation)(variables(), (points, mask), TARGET)
+    (expected, (_, whole)), whole_gradients = compiled_step(kernels)(variables(), (points, mask), TARGET)
     assert_same((loss, statistics, gradients), (expected, whole, whole_gradients))
 
 
@@ -205,7 +210,5 @@ def test_inference_ignores_padding_and_the_rest_of_the_batch():
 
 def test_wrong_choices_are_refused():
     x = jnp.zeros((1, 4, 3))
-    with pytest.raises(ValueError, match="formulation is 'fast'"):
-        jax.eval_shape(lambda: PointNet(formulation="fast").init(jax.random.key(0), x))
     with pytest.raises(ValueError, match="z_output is 2"):
         jax.eval_shape(lambda: PointNet(outputs=2, z_output=2).init(jax.random.key(0), x))

@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import QUICK
 
 torch = pytest.importorskip("torch", reason="the PyTorch baseline needs torch")
 
 import benchmarks.pytorch_baseline as baseline  # noqa: E402
 from benchmarks.pytorch_baseline.weights import state_dict  # noqa: E402
+from jaxhep.kernels import Kernels, choose  # noqa: E402
 from jaxhep.models import MODELS, trainable_parameters  # noqa: E402
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NARROW = {"point_widths": (6, 9, 14), "transform_widths": (5, 8, 12), "head_widths": (10, 7)}
 SHIFTED = {**NARROW, "z_shift": True, "outputs": 3, "z_output": 2}
 TWO_LAYERS = {**NARROW, "point_widths": (4, 11), "outputs": 2, "z_output": 1}
@@ -27,7 +28,7 @@ def float64():
 
 def pair(options: dict, **torch_options):
     """The Flax network, variables without zeros or ones, and the PyTorch network with the same weights."""
-    model = MODELS["pointnet"](dtype=jnp.float64, param_dtype=jnp.float64, **options)
+    model = MODELS["pointnet"](dtype=jnp.float64, param_dtype=jnp.float64, kernels=choose("cpu"), **options)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((2, 4, 3))))
     random = np.random.default_rng(1)
 
@@ -53,14 +54,14 @@ def assert_close(ours, theirs, scale: float = 1.0):
     assert np.max(np.abs(np.asarray(ours) - np.asarray(theirs))) <= 1e-9 * scale
 
 
-CASES = {"gram with shift": (SHIFTED, True, "gram"), "plain, two shared layers": (TWO_LAYERS, False, "plain")}
+CASES = {"cpu with shift": (SHIFTED, True, choose("cpu")), "plain, two shared layers": (TWO_LAYERS, False, Kernels())}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_training_step_equals_pytorch(case):
-    options, rows, formulation = CASES[case]
+    options, rows, kernels = CASES[case]
     model, variables, reference = pair(options, rows=rows)
-    model = model.clone(formulation=formulation)
+    model = model.clone(kernels=kernels)
     batch, number = 5, 7
     x = events(batch, number)
     target = np.random.default_rng(4).normal(0, 2, (batch, model.outputs))

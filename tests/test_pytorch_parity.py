@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import QUICK, SMALL_KERNELS
 
 torch = pytest.importorskip("torch", reason="the PyTorch baseline needs torch")
 
 import benchmarks.pytorch_baseline as baseline  # noqa: E402
 from benchmarks.pytorch_baseline.weights import state_dict  # noqa: E402
+from jaxhep.kernels import Kernels, choose  # noqa: E402
 from jaxhep.models import MODELS, trainable_parameters  # noqa: E402
-from jaxhep.models.cvt import SMALL_KERNELS  # noqa: E402
 
-# Each network runs once: compiling it thoroughly would take longer than running it.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NARROW_CVT = {"widths": (8, 24, 48), "heads": (1, 3, 6)}
 WINDOW_CVT = {**NARROW_CVT, **SMALL_KERNELS, "attention_scale": "embedding"}
+TORCH_WINDOW = {name.replace("kernel_sizes", "kernels"): value for name, value in WINDOW_CVT.items()}
 CASES = {
     "mlp": ("mlp", {}, {}, (18, 72, 1)),
     "mlp two channels": ("mlp", {}, {}, (18, 72, 2)),
@@ -23,9 +23,10 @@ CASES = {
     "cnn two channels on a window": ("cnn", {}, {}, (18, 11, 2)),
     "resnet10": ("resnet10", {}, {}, (18, 72, 1)),
     "narrow resnet18": ("resnet18", {"width": 8}, {"width": 8}, (18, 72, 1)),
-    "narrow resnet10 direct": ("resnet10", {"formulation": "direct", "width": 4}, {"width": 4}, (18, 72, 1)),
+    "narrow resnet10 plain": ("resnet10", {"kernels": Kernels(), "width": 4}, {"width": 4}, (18, 72, 1)),
+    "narrow cvt plain": ("cvt", {"kernels": Kernels(), **NARROW_CVT}, NARROW_CVT, (18, 72, 1)),
     "narrow cvt": ("cvt", NARROW_CVT, NARROW_CVT, (18, 72, 1)),
-    "small kernels on a window": ("cvt", WINDOW_CVT, WINDOW_CVT, (18, 9, 2)),
+    "small kernels on a window": ("cvt", WINDOW_CVT, TORCH_WINDOW, (18, 9, 2)),
 }
 
 
@@ -39,7 +40,7 @@ def float64():
 
 def pair(name: str, options: dict, torch_options: dict, shape: tuple[int, int, int]):
     """The Flax network with its variables, and the PyTorch one with the same weights, both in float64."""
-    model = MODELS[name](dtype=jnp.float64, param_dtype=jnp.float64, **options)
+    model = MODELS[name](**{"dtype": jnp.float64, "param_dtype": jnp.float64, "kernels": choose("cpu"), **options})
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False))
     random = np.random.default_rng(1)
 

@@ -1,38 +1,42 @@
-"""Networks. Each is a Flax Linen module called as model(x, train).
+"""Networks. Each is a Flax Linen module called as model(x, train), computing with the operations in `kernels`.
 
-The calorimeter networks take (B, H, W, C) energies and give (B,) logits; PointNet takes (B, P, 3) points, or the pair
-(points, mask), and gives (B, outputs) values.
+Those of images take (B, H, W, C) energies and give logits, (B,) or (B, outputs); those of points take (B, P, 3) points,
+or the pair (points, mask), and give (B, outputs) values.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from .cnn import CNN
-from .cvt import CvT
-from .mlp import MLP
-from .pointnet import PointNet
-from .resnet import ResNet
+from jaxhep.models.cnn import CNN
+from jaxhep.models.cvt import CvT
+from jaxhep.models.mlp import MLP
+from jaxhep.models.pointnet import PointNet
+from jaxhep.models.resnet import ResNet
 
-MODELS = {
+IMAGES = {
     "mlp": MLP,
     "cnn": CNN,
     "resnet10": partial(ResNet, stage_sizes=(1, 1, 1, 1)),
     "resnet18": partial(ResNet, stage_sizes=(2, 2, 2, 2)),
     "cvt": CvT,
+}
+POINTS = {
     "pointnet": PointNet,
 }
+MODELS = IMAGES | POINTS
 
 
-def trainable_parameters(params) -> int:
+def trainable_parameters(params: Any) -> int:
     """Number of trainable parameters in a tree of arrays or shapes: give `variables["params"]`, without batch_stats."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def summary(model: nn.Module, input_shape) -> str:
+def summary(model: nn.Module, input_shape: Any) -> str:
     """Table of the trainable parameters of `model`: one line per top-level block.
 
     input_shape: shape of the input, as (B, H, W, C) or (B, P, 3), or an example of the input, such as the arrays or

@@ -5,15 +5,14 @@ B batch, H layers, W cells, C channels.
 """
 
 from functools import partial
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .convolution import Convolution
-from .initial_values import normal_by_outputs
-from .mlp import dense
-from .pooling import max_pool
-from .products import kept_dtype
+from jaxhep.kernels import Kernels
+from jaxhep.models.layers import Convolution, dense, how, normal_by_outputs, squeezed
 
 
 class BasicBlock(nn.Module):
@@ -25,7 +24,7 @@ class BasicBlock(nn.Module):
     batch_norm: partial
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         """Map (B, rows, columns, features) of the map x (B, H, W, C)."""
         y = self.convolution(self.features, (3, 3), (self.stride, self.stride), 1, name="convolution_1")(x)
         y = nn.relu(self.batch_norm(name="batch_norm_1")(y))
@@ -38,7 +37,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network of basic blocks: (B, H, W, C) energies -> (B,) logits in float32.
+    """Residual network of basic blocks: (B, H, W, C) energies -> logits in float32, (B,) or (B, outputs).
 
     Stem: 7 x 7 convolution of stride 2, BatchNorm, ReLU, 3 x 3 max-pool of stride 2. Stage k has width * 2^(k-1)
     features and halves the map from stage 2 on; the mean over the last map goes to the logit.
@@ -49,41 +48,34 @@ class ResNet(nn.Module):
 
     stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
     width: int = 64
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    outputs: int = 1
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
     axis_name: str | None = None
-    formulation: str = "auto"
+    kernels: Kernels = Kernels()
 
     @nn.compact
-    def __call__(self, x, train: bool = False):
-        """Logits (B,) of energies x (B, H, W, C)."""
-        kept = kept_dtype(self.dtype, self.formulation)
-        convolution = partial(
-            Convolution,
-            use_bias=False,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            kernel_init=normal_by_outputs,
-            formulation=self.formulation,
-        )
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Logits of energies x (B, H, W, C)."""
+        compute = how(self)
+        x = compute.activations(x)
+        convolution = partial(Convolution, compute=compute, kernel_init=normal_by_outputs)
         batch_norm = partial(
             nn.BatchNorm,
             use_running_average=not train,
             momentum=0.9,
             epsilon=1e-5,
-            dtype=kept,
+            dtype=x.dtype,
             param_dtype=self.param_dtype,
             axis_name=self.axis_name,
         )
-        x = x.astype(kept)
         x = convolution(self.width, (7, 7), (2, 2), 3, name="stem")(x)
         x = nn.relu(batch_norm(name="stem_batch_norm")(x))
-        x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), self.formulation)
+        x = self.kernels.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, blocks in enumerate(self.stage_sizes, 1):
             for block in range(1, blocks + 1):
                 stride = 2 if stage > 1 and block == 1 else 1
                 features = self.width * 2 ** (stage - 1)
                 x = BasicBlock(features, stride, convolution, batch_norm, name=f"stage_{stage}_block_{block}")(x)
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        x = jnp.mean(x, axis=(1, 2), dtype=wide)
-        return dense(1, x, wide, self.param_dtype, "logit")(x)[:, 0]
+        x = jnp.mean(x, axis=(1, 2), dtype=compute.wide().dtype)
+        return squeezed(dense(self.outputs, x, compute.wide(), "logit"))

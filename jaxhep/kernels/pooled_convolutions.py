@@ -1,22 +1,57 @@
-"""Convolution and max-pool of maps with few channels on a CPU: the events are the innermost axis.
+"""A chain of convolutions that keep the map's size, each followed by its bias, 2 x 2 max-pool and ReLU.
 
-With twelve channels innermost, vector instructions of sixteen numbers run half empty and every shifted or strided read
-is of a few numbers; with the events innermost all reads are of whole rows of events. The numbers are those of
-`jaxhep.models.convolution`. C channels, H layers (rows), W cells (columns), B batch, F features.
+Both forms take x (B, H, W, C) and a list of (kernel (size, size, C, features), bias (features,)). Where a kernel is
+even, the odd cell of padding goes below and to the right (as PyTorch's padding="same" and XLA's "SAME" both do).
+B batch, H layers (rows), W cells (columns), C channels, F features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import lax
+
+from jaxhep.kernels.convolution import convolution
+from jaxhep.kernels.max_pool import max_pool
 
 # Measured on a CPU: of 16, 32, 64 and 128 events, the maps of 32 were the quickest that stay in the cache.
 EVENTS_AT_A_TIME = 32
 
 
-def in_chunks(function: Callable, x):
+def pooled_convolutions(
+    x: jax.Array,
+    weights: Sequence[tuple[jax.Array, jax.Array]],
+    convolution: Callable[..., jax.Array] = convolution,
+    max_pool: Callable[..., jax.Array] = max_pool,
+) -> jax.Array:
+    """One after the other, from these forms of convolution and max-pool: (B, rows, columns, features)."""
+    for kernel, bias in weights:
+        x = convolution(x, kernel, padding=padding_of(kernel.shape[0])) + bias
+        # ReLU and maximum commute; pooling first leaves a quarter of the cells to ReLU.
+        x = nn.relu(max_pool(x, (2, 2), (2, 2)))
+    return x
+
+
+def with_events_innermost(x: jax.Array, weights: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
+    """The same with the events as innermost axis, some at a time, which is far quicker on a CPU for few channels.
+
+    With twelve channels innermost, vector instructions of sixteen numbers run half empty and every shifted or strided
+    read is of a few numbers; with the events innermost all reads are of whole rows of events.
+    """
+
+    def chain(x):
+        x = x.transpose(3, 1, 2, 0)
+        for kernel, bias in weights:
+            x = pooled(convolved(x, kernel), bias)
+        return x.transpose(3, 1, 2, 0)
+
+    return in_chunks(chain, x)
+
+
+def in_chunks(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """The function of maps x (B, H, W, C), some events at a time and once more for the gradient; its result is (B, ...).
 
     What the last chunk lacks is filled with zeros, which are cut off again.
@@ -32,17 +67,17 @@ def in_chunks(function: Callable, x):
 
 
 def padding_of(size: int) -> tuple[int, int]:
-    """Padding before and after that keeps the size of a map under windows of `size`; the odd cell goes behind."""
+    """Padding before and after that keeps the size of a map under windows of `size`."""
     return (size - 1) // 2, size // 2
 
 
-def pad(x, before: int, after: int):
+def pad(x: jax.Array, before: int, after: int) -> jax.Array:
     """Zeros around the rows and columns of x (..., H, W, B)."""
     edges = [(0, 0, 0)] * (x.ndim - 3) + [(before, after, 0)] * 2 + [(0, 0, 0)]
     return lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
-def patches(x, size: int):
+def patches(x: jax.Array, size: int) -> jax.Array:
     """The window around every cell of x (C, H, W, B), of size x size: (size * size * C, H * W * B)."""
     height, width = x.shape[1:3]
     # The barriers here and below keep XLA from computing an array anew inside each of its many shifted reads.
@@ -52,20 +87,18 @@ def patches(x, size: int):
 
 
 @jax.custom_vjp
-def convolution(x, kernel):
+def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolution of x (C, H, W, B) with a square kernel (size, size, C, F), padded to keep the size: (F, H, W, B)."""
-    return convolution_forward(x, kernel)[0]
+    return _convolved_forward(x, kernel)[0]
 
 
-def convolution_forward(x, kernel):
-    """The convolution, and what its gradient needs."""
+def _convolved_forward(x, kernel):
     gathered = patches(x, kernel.shape[0])
     matrix = kernel.reshape(-1, kernel.shape[-1])
     return (matrix.T @ gathered).reshape(-1, *x.shape[1:]), (gathered, kernel, x)
 
 
-def convolution_backward(saved, gradient):
-    """Gradients of x and kernel."""
+def _convolved_backward(saved, gradient):
     gathered, kernel, x = saved
     size, features = kernel.shape[0], kernel.shape[-1]
     (before, after), (height, width) = padding_of(size), x.shape[1:3]
@@ -79,17 +112,17 @@ def convolution_backward(saved, gradient):
     return of_x, of_kernel
 
 
-convolution.defvjp(convolution_forward, convolution_backward)
+convolved.defvjp(_convolved_forward, _convolved_backward)
 
 
-def quarters(y) -> list:
+def quarters(y: jax.Array) -> list[jax.Array]:
     """The four cells of each 2 x 2 block of y (F, H, W, B), each (F, H // 2, W // 2, B)."""
     height, width = y.shape[1] // 2 * 2, y.shape[2] // 2 * 2
     return [y[:, i:height:2, j:width:2] for i in range(2) for j in range(2)]
 
 
 @jax.custom_vjp
-def pooled(y, bias):
+def pooled(y: jax.Array, bias: jax.Array) -> jax.Array:
     """ReLU of bias (F,) and the largest of each 2 x 2 block of y (F, H, W, B): (F, H // 2, W // 2, B).
 
     The gradient goes to the first of equal values, as in PyTorch.
@@ -97,19 +130,18 @@ def pooled(y, bias):
     return jnp.maximum(reduce(jnp.maximum, quarters(y)) + bias[:, None, None, None], 0)
 
 
-def pooled_forward(y, bias):
-    """The result, and what its gradient needs."""
+def _pooled_forward(y, bias):
     found = pooled(y, bias)
     return found, (y, found)
 
 
-def pooled_backward(saved, gradient):
-    """Gradients of y and bias."""
+def _pooled_backward(saved, gradient):
     y, found = saved
     gradient = lax.optimization_barrier(jnp.where(found > 0, gradient, 0))
     cells = quarters(y)
     largest = reduce(jnp.maximum, cells)
-    taken, parts = jnp.zeros(largest.shape, bool), []
+    taken: Any = jnp.zeros(largest.shape, bool)
+    parts = []
     for cell in cells:
         parts.append(jnp.where((cell == largest) & ~taken, gradient, 0))
         taken |= cell == largest
@@ -122,4 +154,4 @@ def pooled_backward(saved, gradient):
     return lax.pad(spread, jnp.zeros((), spread.dtype), edges), of_bias
 
 
-pooled.defvjp(pooled_forward, pooled_backward)
+pooled.defvjp(_pooled_forward, _pooled_backward)

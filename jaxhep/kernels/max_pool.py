@@ -1,32 +1,32 @@
-"""Max-pool, by XLA's window reduction or by comparing slices, whose gradient is far quicker on a CPU.
+"""Largest value of each window of x (B, H, W, C); the gradient goes to the first of equal values, as in PyTorch.
 
-B batch, H layers (rows), W cells (columns), C channels; windows are given as (rows, columns).
+Both forms take (x, window, strides, padding); windows are given as (rows, columns).
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from .convolution import formulation_of, pad, sides, windows
+from jaxhep.kernels.windows import pad, sides, windows
 
 
-def max_pool(x, window, strides, padding=0, formulation: str = "auto"):
-    """Largest value of each window of x (B, H, W, C); the gradient goes to the first of equal values, as in PyTorch.
+def max_pool(x: jax.Array, window: Any, strides: Any, padding: Any = 0) -> jax.Array:
+    """XLA's window reduction."""
+    return nn.max_pool(x, window, strides, sides(padding))
 
-    formulation: a name of `FORMULATIONS` or "auto". "direct" is XLA's window reduction, "slices" compares the strided
-    slices of the input one after the other, whose gradient is far quicker on a CPU.
-    """
+
+def by_slices(x: jax.Array, window: Any, strides: Any, padding: Any = 0) -> jax.Array:
+    """The strided slices of the input compared one after the other, whose gradient is far quicker on a CPU."""
     padding = sides(padding)
-    if formulation_of(formulation).max_pool == "direct":
-        return nn.max_pool(x, window, strides, padding)
     if tuple(window) == tuple(strides) and padding == ((0, 0), (0, 0)):
         return largest_of_blocks(x, tuple(window))
     return largest_of(windows(pad(x, padding, -jnp.inf), window, strides))
 
 
-def largest_of(arrays: list):
+def largest_of(arrays: list[jax.Array]) -> jax.Array:
     """Elementwise maximum of several arrays."""
     largest, *others = arrays
     for other in others:
@@ -36,19 +36,18 @@ def largest_of(arrays: list):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def largest_of_blocks(x, block: tuple[int, int]):
-    """Maximum over blocks of (rows, columns) of x (B, H, W, C) that do not overlap; what does not fill one is left out."""
+def largest_of_blocks(x: jax.Array, block: tuple[int, int]) -> jax.Array:
+    """Maximum over blocks of (rows, columns) that do not overlap; what does not fill one is left out."""
     return largest_of(windows(x, block, block))
 
 
-def largest_of_blocks_forward(x, block):
-    """The maximum, and what its gradient needs."""
+def _forward(x, block):
     largest = largest_of_blocks(x, block)
     return largest, (x, largest)
 
 
-def largest_of_blocks_backward(block, saved, gradient):
-    """Gradient of x, written in one pass: autodiff would add one array with holes per cell of the block."""
+def _backward(block, saved, gradient):
+    # Written in one pass: autodiff would add one array with holes per cell of the block.
     x, largest = saved
     taken, parts = jnp.zeros(largest.shape, bool), []
     for cell in windows(x, block, block):
@@ -60,4 +59,4 @@ def largest_of_blocks_backward(block, saved, gradient):
     return (pad(spread, ((0, x.shape[1] - spread.shape[1]), (0, x.shape[2] - spread.shape[2]))),)
 
 
-largest_of_blocks.defvjp(largest_of_blocks_forward, largest_of_blocks_backward)
+largest_of_blocks.defvjp(_forward, _backward)

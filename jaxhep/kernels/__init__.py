@@ -1,0 +1,85 @@
+"""Operations that networks are made of: the plain form of each, and forms that are fast on some platform.
+
+One file for each operation, the plain form first. `Kernels()` are the plain forms, `choose` gives those that are fast on
+a platform; parameters and, to rounding, numbers are the same with either. A single operation is exchanged by
+`kernels._replace(attention=...)`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxhep.kernels import (
+    attention,
+    convolution,
+    depthwise,
+    max_pool,
+    normalised_product,
+    perceptron,
+    point_layer,
+    pooled_convolutions,
+    product,
+)
+
+__all__ = ["PLATFORMS", "Kernels", "choose"]
+
+PLATFORMS = ("cpu", "gpu", "tpu")  # as JAX's devices call them
+Array = Callable[..., jax.Array]
+
+
+class Kernels(NamedTuple):
+    """What a network computes with; each file says what its operation takes."""
+
+    activation_dtype: Callable[[Any], Any] = product.as_asked
+    product: Array = product.product
+    convolution: Array = convolution.convolution
+    depthwise: Array = depthwise.depthwise
+    max_pool: Array = max_pool.max_pool
+    pooled_convolutions: Array = pooled_convolutions.pooled_convolutions
+    attention: Array = attention.attention
+    perceptron: Array = perceptron.perceptron
+    normalised_product: Array = normalised_product.normalised_product
+    point_layer: Callable[..., tuple[jax.Array, jax.Array, jax.Array]] = point_layer.point_layer
+
+
+# Each network keeps the objects it was made with: equal choices must be the same objects, or they compile twice.
+_FOLDED, _FOLDED_ROUNDED = (normalised_product.folded(form) for form in (product.product, product.rounded))
+_POINTS_ON_CPU = point_layer.by_covariance(product.rounded, point_layer.in_turn)
+_POINTS_ELSEWHERE = point_layer.by_covariance(product.product, point_layer.at_once)
+_IN_LOOPS, _OUTSIDE_LOOPS = convolution.by_size(own=False), convolution.by_size(own=True)
+_CHAIN = partial(pooled_convolutions.pooled_convolutions, convolution=convolution.of_live_cells)
+
+
+def choose(platform: str, steps_per_dispatch: int = 1, members: int = 1) -> Kernels:
+    """Return the forms that are fast on a platform, for so many steps or parts of a batch in one program, and members.
+
+    `platform` is that of the devices which will run the program, wherever it is compiled. Raises ValueError for another
+    than cpu, gpu or tpu.
+    """
+    if platform == "cpu":
+        # XLA's CPU convolution is quick, but several times slower inside lax.scan, and slower with a batch of kernels.
+        in_loops = steps_per_dispatch > 1 or members > 1
+        return Kernels(
+            activation_dtype=product.at_least_float32,
+            product=product.rounded,
+            convolution=_IN_LOOPS if in_loops else _OUTSIDE_LOOPS,
+            depthwise=depthwise.by_shifts,
+            max_pool=max_pool.by_slices,
+            pooled_convolutions=pooled_convolutions.with_events_innermost,
+            attention=attention.by_head,
+            perceptron=perceptron.by_events,
+            normalised_product=_FOLDED_ROUNDED,
+            point_layer=_POINTS_ON_CPU,
+        )
+    if platform in PLATFORMS:
+        return Kernels(
+            convolution=convolution.of_live_cells,
+            depthwise=depthwise.by_shifts,
+            pooled_convolutions=_CHAIN,
+            attention=attention.by_cudnn if platform == "gpu" else attention.attention,
+            normalised_product=_FOLDED,
+            point_layer=_POINTS_ELSEWHERE,
+        )
+    raise ValueError(f"platform is {platform!r}, wanted one of {', '.join(PLATFORMS)}")

@@ -1,0 +1,212 @@
+"""Every form of an operation gives what the plain one gives, values and gradients; and which is chosen where."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import QUICK
+
+from jaxhep.kernels import (
+    PLATFORMS,
+    Kernels,
+    attention,
+    choose,
+    convolution,
+    depthwise,
+    max_pool,
+    normalised_product,
+    perceptron,
+    pooled_convolutions,
+    product,
+)
+
+
+def assert_equal_with_gradients(functions: dict, *arrays, atol: float = 2e-4):
+    """All functions give the same result and the same gradients for all arrays."""
+
+    def result_and_gradients(function):
+        def weighted(*arrays):
+            y = function(*arrays)
+            return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)), y
+
+        (_, y), gradients = jax.jit(
+            jax.value_and_grad(weighted, argnums=tuple(range(len(arrays))), has_aux=True),
+            compiler_options=QUICK,
+        )(*arrays)
+        return y, *gradients
+
+    (_, first), *others = functions.items()
+    expected = result_and_gradients(first)
+    for name, function in others:
+        for ours, theirs in zip(result_and_gradients(function), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=atol * float(jnp.abs(theirs).max()), err_msg=name)
+
+
+def normal(*shape, seed: int = 0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "strides", "padding"),
+    [
+        ((6, 9), (3, 3), (1, 1), 1),
+        ((5, 8), (2, 6), (1, 2), 2),
+        ((6, 7), (4, 4), (1, 1), (1, 2)),
+        ((7, 9), (3, 1), (2, 1), ((1, 1), (0, 0))),
+        ((1, 3), (3, 3), (1, 1), 1),  # two rows of the kernel only ever see padding
+        ((1, 3), (3, 3), (2, 2), 1),
+        ((2, 2), (3, 3), (2, 2), 1),
+        ((9, 12), (7, 7), (2, 2), 3),
+        ((6, 5), (1, 1), (2, 2), 0),
+    ],
+)
+def test_forms_of_convolution_agree(size, window, strides, padding, monkeypatch):
+    monkeypatch.setattr("jaxhep.kernels.windows.CHUNK_POSITIONS", 1)  # one event at a time
+    x, kernel = normal(2, *size, 3), normal(*window, 3, 4, seed=1)
+    sides = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+    sides = (sides, sides) if isinstance(sides[0], int) else sides
+
+    def reference(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, strides, sides, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    functions = {"reference": reference}
+    forms = (convolution.convolution, convolution.of_live_cells, convolution.by_patches, convolution.by_chunks)
+    for number, form in enumerate((*forms, convolution.by_size(own=True), convolution.by_size(own=False))):
+        functions[str(number)] = partial(form, strides=strides, padding=padding)
+    assert_equal_with_gradients(functions, x, kernel)
+
+
+@pytest.mark.parametrize("padding", [1, 0, ((1, 0), (0, 2))])
+def test_forms_of_depthwise_convolution_agree(padding):
+    functions = {form.__name__: partial(form, padding=padding) for form in (depthwise.depthwise, depthwise.by_shifts)}
+    assert_equal_with_gradients(functions, normal(2, 5, 7, 6), normal(3, 3, 1, 6, seed=1))
+
+
+@pytest.mark.parametrize(("window", "strides", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_forms_of_max_pool_agree(window, strides, padding):
+    functions = {
+        form.__name__: partial(form, window=(window, window), strides=(strides, strides), padding=padding)
+        for form in (max_pool.max_pool, max_pool.by_slices)
+    }
+    assert_equal_with_gradients(functions, normal(2, 7, 9, 3))
+
+
+def test_max_pool_shows_not_a_number():
+    x = normal(1, 4, 4, 1).at[0, 1, 1, 0].set(jnp.nan)
+    assert np.isnan(max_pool.by_slices(x, (2, 2), (2, 2))[0, 0, 0, 0])
+
+
+def test_forms_of_attention_agree():
+    query, key, value = (normal(5, 7, 3, 4, seed=seed) for seed in range(3))
+    forms = (attention.attention, attention.by_head, attention.fused, attention.by_cudnn)
+    functions = {form.__name__: partial(form, scale=0.3) for form in forms}
+    assert_equal_with_gradients(functions, query, key, value)
+
+
+def test_forms_of_a_normalised_product_agree():
+    x, kernel = normal(2, 3, 4, 6), normal(6, 5, seed=1)
+    vectors = [normal(6, seed=seed) for seed in (2, 3, 4)]
+    forms = {"plain": normalised_product.normalised_product, "folded": normalised_product.folded(product.product)}
+    functions = {name: partial(form, dtype=jnp.float32) for name, form in forms.items()}
+    assert_equal_with_gradients(functions, x, *vectors, kernel, normal(5, seed=5))
+
+
+@pytest.mark.parametrize("events_at_a_time", [3, 32])
+def test_forms_of_pooled_convolutions_agree(events_at_a_time, monkeypatch):
+    monkeypatch.setattr("jaxhep.kernels.pooled_convolutions.EVENTS_AT_A_TIME", events_at_a_time)
+    arrays = [normal(4, 6, 9, 1), normal(2, 2, 1, 3, seed=1), normal(3, seed=2), normal(3, 3, 3, 2, seed=3), normal(2)]
+
+    def of(form):
+        return lambda x, *weights: form(x, list(zip(weights[::2], weights[1::2], strict=True)))
+
+    forms = (pooled_convolutions.pooled_convolutions, pooled_convolutions.with_events_innermost)
+    assert_equal_with_gradients({form.__name__: of(form) for form in forms}, *arrays)
+
+
+def test_forms_of_the_perceptron_agree(monkeypatch):
+    monkeypatch.setattr("jaxhep.kernels.windows.CHUNK_POSITIONS", 14)  # two of the four events at a time
+    shapes = ((4, 7, 6), (6,), (6,), (6, 24), (24,), (24, 6), (6,))
+    arrays = [normal(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+
+    def of(form):
+        return lambda tokens, a, b, c, d, e, f: form(tokens, (a, b), (c, d), (e, f), jnp.float32)
+
+    forms = (perceptron.perceptron, perceptron.by_events)
+    assert_equal_with_gradients({form.__name__: of(form) for form in forms}, *arrays)
+
+
+def test_cudnn_is_left_out_where_it_does_not_take_the_shapes():
+    def takes(tokens, width, dtype=jnp.bfloat16):
+        query = jax.ShapeDtypeStruct((2, tokens, 3, width), dtype)
+        return attention.cudnn_takes(query, query)
+
+    assert takes(378, 64)
+    assert not takes(379, 64)  # an odd number of tokens: its gradient is refused
+    assert not takes(378, 60)
+    assert not takes(378, 256)
+    assert not takes(378, 64, jnp.float32)
+
+
+def test_what_is_chosen_follows_the_platform_given_and_what_runs_in_loops():
+    found = {platform: choose(platform) for platform in PLATFORMS}
+    assert found["cpu"].activation_dtype(jnp.bfloat16) == jnp.float32
+    assert found["cpu"].activation_dtype(jnp.float64) == jnp.float64
+    for kernels in (found["gpu"], found["tpu"], Kernels()):
+        assert kernels.activation_dtype(jnp.bfloat16) == jnp.bfloat16
+    assert found["gpu"].attention is attention.by_cudnn
+    assert found["tpu"].attention is attention.attention
+    assert choose("cpu", 4) == choose("cpu", members=2) != choose("cpu")
+    assert choose("gpu", 4, 2) == choose("gpu")
+
+
+def numbers(*shape):
+    """Return normal random numbers."""
+    return jnp.asarray(np.random.default_rng(len(shape)).standard_normal(shape), jnp.float32)
+
+
+def to_bfloat16(x):
+    """Return x rounded to bfloat16, in float64."""
+    return np.asarray(x.astype(jnp.bfloat16), np.float64)
+
+
+# The gradient of the second matrix is written the other way round.
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("inputs", "features"), [(40, 24), (192, 200)])
+def test_operands_are_rounded_and_sums_are_not(inputs, features, transposed):
+    x, gradient = numbers(3, 7, inputs), numbers(3, 7, features)
+    matrix = numbers(features, inputs) if transposed else numbers(inputs, features)
+
+    @jax.jit
+    def found(x, matrix):
+        y, back = jax.vjp(lambda x, matrix: product.rounded(x, matrix, jnp.bfloat16, transposed), x, matrix)
+        return y, *back(gradient)
+
+    y, of_x, of_matrix = found(x, matrix)
+    assert {array.dtype for array in (y, of_x, of_matrix)} == {jnp.dtype("float32")}
+    upright = matrix.T if transposed else matrix
+    np.testing.assert_allclose(y, to_bfloat16(x) @ to_bfloat16(upright), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(of_x, to_bfloat16(gradient) @ to_bfloat16(upright).T, rtol=1e-4, atol=1e-4)
+    wanted = np.einsum("bpc,bpf->cf", np.asarray(x, np.float64), np.asarray(gradient, np.float64))
+    np.testing.assert_allclose(of_matrix, wanted.T if transposed else wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_members_of_an_ensemble_are_multiplied_alike():
+    x, matrix = numbers(2, 32, 40), numbers(2, 40, 24)
+    together = jax.jit(jax.vmap(lambda x, matrix: product.rounded(x, matrix, jnp.bfloat16)))(x, matrix)
+    np.testing.assert_allclose(together, to_bfloat16(x) @ to_bfloat16(matrix), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "inputs", "features"), [(1, 64, 64), (64, 3, 64), (64, 64, 1)])
+def test_small_products_are_not_rounded(rows, inputs, features):
+    x, matrix = numbers(rows, inputs), numbers(inputs, features)
+    wanted = np.asarray(x, np.float64) @ np.asarray(matrix, np.float64)
+    np.testing.assert_allclose(product.rounded(x, matrix, jnp.bfloat16), wanted, rtol=1e-5, atol=1e-5)
+    assert np.abs(product.rounded_product(x, matrix, 0) - wanted).max() > 1e-4
+
+
+def test_what_is_asked_for_is_multiplied_in_its_own_type():
+    x, matrix = numbers(32, 64), numbers(64, 32)
+    np.testing.assert_array_equal(product.rounded(x, matrix, jnp.float32), x @ matrix)
+    assert product.rounded(x.astype(jnp.bfloat16), matrix, jnp.bfloat16).dtype == jnp.bfloat16

@@ -23,7 +23,7 @@ def check_parts(parts: int, batch_size: int, devices: int) -> None:
 def in_parts(gradient: Callable, parts: int) -> Callable:
     """Return `gradient` as means over parts of the batch: the same numbers where events do not see each other.
 
-    gradient: (params, batch_stats, batch, key) -> ((value, (figure, batch_stats)), gradients), as `value_and_grad` has
+    gradient: (params, batch_stats, batch, key) -> ((value, (metric, batch_stats)), gradients), as `value_and_grad` has
     it. BatchNorm takes the statistics of each part, and its running averages move on with each; each part draws its own
     dropout.
     """
@@ -39,15 +39,15 @@ def in_parts(gradient: Callable, parts: int) -> Callable:
             batch_stats, total = carry
             number, events = part
             found = gradient(params, batch_stats, events, jax.random.fold_in(key, FIRST_KEY + number))
-            (value, (figure, batch_stats)), gradients = found
-            return (batch_stats, jax.tree.map(jnp.add, total, (value, figure, gradients))), None
+            (value, (metric, batch_stats)), gradients = found
+            return (batch_stats, jax.tree.map(jnp.add, total, (value, metric, gradients))), None
 
         pieces = jax.tree.map(take, batch)
         one = jax.eval_shape(gradient, params, batch_stats, jax.tree.map(lambda piece: piece[0], pieces), key)
-        (value, (figure, _)), gradients = one
-        zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), (value, figure, gradients))
+        (value, (metric, _)), gradients = one
+        zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), (value, metric, gradients))
         (batch_stats, total), _ = jax.lax.scan(add, (batch_stats, zeros), (jnp.arange(parts), pieces))
-        value, figure, gradients = jax.tree.map(lambda array: array / parts, total)
-        return (value, (figure, batch_stats)), gradients
+        value, metric, gradients = jax.tree.map(lambda array: array / parts, total)
+        return (value, (metric, batch_stats)), gradients
 
     return whole

@@ -9,14 +9,48 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxhep.errors import BadInput
-from jaxhep.steps import State, step_of
+from jaxhep.steps import ScheduleState, State, step_of
+
+
+class SavedSchedule(NamedTuple):
+    """Names of the schedule state on disk, so that checkpoints of earlier versions are read."""
+
+    plateau_scale: Any
+    plateau_epochs: Any
+    best: Any
+    stale_epochs: Any
+    loss: Any
+    figure: Any
+    steps: Any
+
+
+class SavedState(NamedTuple):
+    """Names of the state on disk."""
+
+    step: Any
+    seed: Any
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    average: Any
+    steering: SavedSchedule
+
+
+def as_saved(state: State) -> SavedState:
+    """Return the state under its names on disk."""
+    return SavedState(*state[:-1], SavedSchedule(*state.schedule))
+
+
+def as_state(saved: SavedState) -> State:
+    """Return what `as_saved` was made of."""
+    return State(*saved[:-1], ScheduleState(*saved.steering))
 
 
 def _finite_loss(metrics: dict[str, float]) -> float:
@@ -59,7 +93,9 @@ class Checkpoints:
             return
         self._manager.save(
             step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), digests=ocp.args.JsonSave(digests(state))),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(as_saved(state)), digests=ocp.args.JsonSave(digests(as_saved(state)))
+            ),
             metrics={"validation_loss": float(validation_loss)},
         )
 
@@ -99,11 +135,13 @@ class Checkpoints:
             try:
                 found = self._manager.restore(
                     step,
-                    args=ocp.args.Composite(state=ocp.args.StandardRestore(like), digests=ocp.args.JsonRestore()),
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(as_saved(like)), digests=ocp.args.JsonRestore()
+                    ),
                 )
                 wrong = [name for name, value in digests(found.state).items() if found.digests.get(name) != value]
                 if not wrong:
-                    return found.state
+                    return as_state(found.state)
                 problems.append(f"step {step}: {len(wrong)} arrays differ from their digest, first {wrong[0]}")
             except Exception as error:  # Orbax raises plain Exception for damaged data, besides five other kinds
                 problems.append(

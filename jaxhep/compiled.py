@@ -26,11 +26,9 @@ def keep() -> None:
     )
 
 
-def options() -> dict[str, str | bool]:
-    """Return XLA's options for training and scoring where JAX runs: what `jax.jit` takes as `compiler_options`."""
-    import jax
-
-    return dict(LITTLE_MEMORY) if jax.default_backend() == "cpu" and xla_knows_schedules() else {}
+def options(platform: str) -> dict[str, str | bool]:
+    """Return XLA's options for training and scoring on a platform: what `jax.jit` takes as `compiler_options`."""
+    return dict(LITTLE_MEMORY) if platform == "cpu" and xla_knows_schedules() else {}
 
 
 @cache
@@ -39,7 +37,8 @@ def xla_knows_schedules() -> bool:
     import jax
 
     try:
-        jax.jit(lambda x: x).lower(0.0).compile(compiler_options=LITTLE_MEMORY)
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            jax.jit(lambda x: x).lower(0.0).compile(compiler_options=LITTLE_MEMORY)
     except jax.errors.JaxRuntimeError:
         return False
     return True

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxhep.columns import open_columns
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, one_of
 
 BLOCK = 256  # events read together in block order; the columns themselves are shuffled
 ORDERS = ("random", "block")
@@ -30,7 +30,7 @@ class Split:
         labels = self.columns["label"]
         self.events = np.arange(len(labels))
         if limit:
-            chosen = [np.flatnonzero(labels == label)[:limit] for label in (0, 1)]
+            chosen = [np.flatnonzero(labels == label)[:limit] for label in np.unique(labels)]
             self.events = np.sort(np.concatenate(chosen))
 
     def __len__(self) -> int:
@@ -54,10 +54,7 @@ class Batches:
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int, names: tuple[str, ...], order: str = "random"):
-        if order not in ORDERS:
-            raise BadInput(
-                f"config.train.order is {order!r}, wanted one of {', '.join(ORDERS)}{nearest(order, ORDERS)}"
-            )
+        one_of(order, ORDERS, "config.train.order")
         if len(split) < batch_size:
             raise BadInput(
                 f"the training split has {len(split)} events, fewer than one batch of {batch_size} (config.train.batch_size)"
@@ -187,3 +184,12 @@ def in_order(split: Split, batch_size: int, names: tuple[str, ...]) -> Iterator[
         weight[: len(positions)] = 1
         positions = np.concatenate([positions, np.full(batch_size - len(positions), start)])
         yield split.gather(positions, names) | {"weight": weight}
+
+
+def array_batches(columns: Columns, batch_size: int) -> Iterator[Columns]:
+    """Yield arrays (N, ...) in batches of one size, the last padded with its first event."""
+    events = len(next(iter(columns.values())))
+    for start in range(0, events, batch_size):
+        positions = np.arange(start, start + batch_size)
+        positions[positions >= events] = start
+        yield {name: values[positions] for name, values in columns.items()}

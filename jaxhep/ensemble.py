@@ -7,7 +7,7 @@ mean validation loss; a network alone would choose its own.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,11 @@ import numpy as np
 
 from jaxhep.errors import BadInput
 
+if TYPE_CHECKING:  # training steps run where ml_collections is missing
+    from ml_collections import ConfigDict
 
-def seeds(config: Any) -> np.ndarray:
+
+def seeds(config: "ConfigDict") -> np.ndarray:
     """Return the members' seeds (N,).
 
     Raises BadInput for fewer than one member, a group that does not fit, or a seed out of range.
@@ -64,7 +67,7 @@ def score_together(eval_step: Callable, members: int, group: int) -> Callable:
     return step
 
 
-def check_memory(train: Any, state: Any, batches: Any, config: Any, device: jax.Device) -> None:
+def check_memory(train: Any, state: Any, batches: Any, config: "ConfigDict", device: jax.Device) -> None:
     """Raise BadInput, with the size, where a dispatch needs more memory than its device has free.
 
     `train` is the jitted step; `state` and `batches` have the shapes and shardings of what is not there yet. The

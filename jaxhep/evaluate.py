@@ -1,140 +1,126 @@
-"""python -m jaxhep.evaluate: run folder -> scores, metrics.json, plots.
+"""jaxhep evaluate: run folder -> scores, metrics.json, plots.
 
-    python -m jaxhep.evaluate --workdir runs/cvt
-    python -m jaxhep.evaluate --workdir runs/cvt --electrons 'a/*.root' --protons 'b/*.root' --out other/
-    python -m jaxhep.evaluate --compare runs/cvt runs/resnet18 --out cmp/
+    jaxhep evaluate --workdir runs/cvt
+    jaxhep evaluate --workdir runs/cvt --config.data.electrons='a/*.root' --config.data.protons='b/*.root' --out other/
+    jaxhep evaluate --compare runs/cvt runs/resnet18 --out cmp/
 
 The first repeats what `train` does at its end. The second scores every event of other files once and gives
 efficiency and rejection at the threshold set on these files and at the one set in training. The third draws several
 runs, or one run on several samples, on one plot, with the ratio of rejections to the first.
 """
 
-import argparse
-import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from jaxhep.columns import write_json
-from jaxhep.config import assign, from_plain
-from jaxhep.errors import BadInput, one_line
-from jaxhep.experiments import part_of
-from jaxhep.huge_pages import restart_with_huge_pages
+from jaxhep import cli, data
+from jaxhep.config import assign, flatten, plain
+from jaxhep.detectors import detector_of, find_detector
+from jaxhep.errors import BadInput
+from jaxhep.fields import check_ranges
+from jaxhep.files import write_json
 from jaxhep.manifest import read_manifest
+from jaxhep.prepared import prepare_data, prepare_for_scoring
+from jaxhep.run import Run, as_pattern, columns_of, open_run, read_metrics, scores_of
+
+# Fields that change how fast or where something is computed, not what.
+HARMLESS = ("parallel.", "evaluate.batch_size", "data.folder")
 
 
 def evaluate(
-    workdir: Path,
-    electrons: str = "",
-    protons: str = "",
-    files: str = "",
-    out: Path | None = None,
+    workdir: str | Path,
+    out: str | Path | None = None,
     quiet: bool = False,
     assignments: Sequence[str] = (),
+    **files: str | Path | Sequence[str | Path],
 ) -> dict[str, Any]:
-    """Score the run's test split, or every event of the files named, and write scores, metrics.json and plots.
+    """Score the run's test split, or every event of other files, and write scores, metrics.json and plots.
 
-    `assignments` (NAME=VALUE) change fields of the run's config.evaluate and config.data. Returns the metrics. Raises
-    BadInput for a folder that is no trained run, or data that cannot be read.
+    `assignments` (NAME=VALUE) change fields of the run's config.evaluate, config.data and config.parallel; `files` are
+    those of config.data that name other files, as electrons="a/*.root". Both want `out`: the run's own evaluation is left
+    as it is. Returns the metrics. Raises BadInput for a folder that is no trained run, or data that cannot be read.
     """
-    from jaxhep.prepare import prepare, prepare_for_scoring
-
-    config = read_config(workdir)
-    evaluation = part_of(config, "evaluation")
-    elsewhere = bool(electrons or protons or files)
-    if elsewhere and "vertex_csv" in config.evaluate:
-        config.evaluate.vertex_csv = ""  # serial numbers are those of the run's own files
-    for assignment in assignments:
-        if not assignment.startswith(("evaluate.", "data.")):
-            raise BadInput(f"--set {assignment}: wanted a field of evaluate or data, as evaluate.confidence=0.9")
-        assign(config, assignment)
-    evaluation.check(config)
-    if elsewhere and out is None:
-        raise BadInput("--electrons, --protons and --files want --out: a folder for the results")
-    trained = None
-    if elsewhere:
-        named = {"electrons": electrons, "protons": protons, "files": files}
-        trained = read_metrics(workdir / "evaluation")
-        folder = prepare_for_scoring(config, named, Path(config.data.folder), quiet)
-    else:
-        folder = prepare(config, quiet)
-    out = out or workdir / "evaluation"
-    facts = json.loads((workdir / "provenance.json").read_text())
-    manifest = read_manifest(folder)
-    if not elsewhere and manifest["content_hash"] != facts["data_hash"]:
-        raise BadInput(f"{folder}: these data are not those that {workdir} was trained on (content hash differs)")
-    limit = 0 if elsewhere else config.data.limit.test
-    columns, facts_of_scoring = score(config, workdir, folder, limit, facts, quiet)
-    metrics = evaluation.measure(columns, config, facts, manifest, trained) | {"scored": facts_of_scoring}
-    out.mkdir(parents=True, exist_ok=True)
-    np.savez(out / "scores.npz", **columns)  # type: ignore[arg-type]
-    write_json(out / "metrics.json", metrics)
-    evaluation.draw(metrics, columns, config, out)
-    if not quiet:
-        evaluation.report(metrics, out)
-    return metrics
-
-
-def score(
-    config: Any, workdir: Path, folder: Path, limit: int, facts: dict, quiet: bool = False
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the columns that metrics need with the network's scores, for every event of the test split once."""
-    import time
-
-    from jaxhep import compiled, data, ensemble, network, parallel
-    from jaxhep.checkpoint import Checkpoints, shapes
-
-    compiled.keep()
-    evaluation = part_of(config, "evaluation")
-    split = data.Split(folder, "test", limit)
-    names = part_of(config, "inputs").column_names(config)
-    available = parallel.local_devices()
-    devices = available[: config.parallel.devices or None]
-    batch_size = -(-config.evaluate.batch_size // len(devices)) * len(devices)
-    seeds = ensemble.seeds(config)
-    net = network.build_network(config, facts["scaling"], facts)
-    eval_step = ensemble.score_together(net.eval_step(), len(seeds), config.ensemble.group)
-    run = parallel.build_parallel(
-        "jit", devices, lambda state, batch: (state, {}), eval_step, len(seeds), config.ensemble.group
-    )
-    checkpoints = Checkpoints(workdir, read_only=True)
-    state, step = checkpoints.restore_best(shapes(ensemble.stack(net.init, seeds), run.sharding))
-    checkpoints.close()
-    parts: list[np.ndarray] = []
-    began, pending = time.perf_counter(), None
-    for batch in data.in_order(split, batch_size, names):
-        found = run.evaluate(state, batch)["outputs"]
-        if pending is not None:
-            parts.append(np.asarray(pending))
-        pending = found
-    if pending is None:
+    run = open_run(workdir)
+    detector = detector_of(run.config)
+    named = [f"data.{name}={as_pattern(value)}" for name, value in files.items() if value]
+    config, elsewhere = with_changes(run, [*assignments, *named])
+    detector.evaluation.check(config)
+    own, out = run.workdir / "evaluation", None if out is None else Path(out)
+    before, after = flatten(plain(run.config)), flatten(plain(config))
+    changed = [name for name, value in after.items() if before[name] != value and not name.startswith(HARMLESS)]
+    if changed and (out is None or out.resolve() == own.resolve()):
+        raise BadInput(f"config.{changed[0]} is not as in the run: name another folder for the results with --out")
+    trained = read_metrics(own) if elsewhere else None
+    run, folder = run.with_config(config), data_folder(run, config, elsewhere, quiet)
+    split = data.Split(folder, "test", 0 if elsewhere else config.data.limit.test)
+    if not len(split):
         raise BadInput(f"{folder}: no events to score")
-    parts.append(np.asarray(pending))
+    step = run.trained[3]  # restored before the clock
+    began = time.perf_counter()
+    try:
+        scores = scores_of(run, split)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{folder}: {error}") from None
     seconds = time.perf_counter() - began
-    events = np.concatenate(parts, axis=min(len(seeds) - 1, 1))
-    outputs = events[: len(split)] if len(seeds) == 1 else events[:, : len(split)]
-    wrong = np.argwhere(~np.isfinite(outputs))
-    if len(wrong):
-        event = wrong[0][0 if len(seeds) == 1 else 1]
-        raise FloatingPointError(
-            f"{folder}: the network's score of test event {event} is not finite ({len(wrong)} such values)"
-        )
-    columns = {name: split.column(name) for name in split.columns if name not in evaluation.HEAVY}
-    columns |= evaluation.score_columns(config, outputs)
-    evaluation.add_references(config, columns, split, folder, quiet)
-    return columns, {
+    columns = columns_of(run, split) | scores
+    detector.evaluation.add_references(config, columns, split, folder, quiet)
+    manifest = read_manifest(folder)
+    scored = {
         "events": len(split),
         "events_per_second": len(split) / seconds,
         "checkpoint_step": step,
-        "data_hash": read_manifest(folder)["content_hash"],
+        "data_hash": manifest["content_hash"],
     }
+    metrics = detector.evaluation.measure(columns, config, run.facts, manifest, trained) | {"scored": scored}
+    out = out or own
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez(out / "scores.npz", **columns)  # type: ignore[arg-type]
+    write_json(out / "metrics.json", metrics)
+    detector.evaluation.draw(metrics, columns, config, out)
+    if not quiet:
+        detector.evaluation.report(metrics, out)
+    return metrics
 
 
-def compare(workdirs: list[Path], out: Path) -> dict[str, Any]:
-    """Draw the evaluations of several runs on one plot and write their figures side by side.
+def with_changes(run: Run, assignments: Sequence[str]) -> tuple[ConfigDict, bool]:
+    """Return the run's config with some fields set, and whether they name other files. Raises BadInput for other fields."""
+    detector, config = detector_of(run.config), run.config.copy_and_resolve_references()
+    elsewhere = bool({text.partition("=")[0] for text in assignments} & {f"data.{name}" for name in detector.files})
+    if elsewhere:
+        config.data.update(dict.fromkeys(detector.files, ""))
+        detector.evaluation.other_files(config)
+    for text in assignments:
+        if not text.startswith(("evaluate.", "data.", "parallel.")):
+            raise BadInput(
+                f"config.{text}: evaluate takes fields of evaluate, data and parallel; others are the run's own"
+            )
+        assign(config, text)
+    check_ranges(config, detector.fields)
+    return config, elsewhere
+
+
+def data_folder(run: Run, config: ConfigDict, elsewhere: bool, quiet: bool) -> Path:
+    """Return the prepared columns to score: of other files, those that the run recorded, or those made anew.
+
+    Raises BadInput where they are not the data that the run was trained on.
+    """
+    if elsewhere:
+        return prepare_for_scoring(config, quiet)
+    recorded, (before, after) = Path(run.facts["data_folder"]), (plain(each)["data"] for each in (run.config, config))
+    same = all(before[name] == after[name] for name in before if name not in ("limit", "folder"))
+    folder = recorded if same and (recorded / "manifest.json").exists() else prepare_data(config, quiet)
+    if read_manifest(folder)["content_hash"] != run.facts["data_hash"]:
+        raise BadInput(f"{folder}: these data are not those that {run.workdir} was trained on (content hash differs)")
+    return folder
+
+
+def compare(workdirs: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Draw the evaluations of several runs on one plot and write their metrics side by side.
 
     Raises BadInput where a folder has no evaluation, or the tasks or ranges differ.
     """
@@ -154,66 +140,41 @@ def compare(workdirs: list[Path], out: Path) -> dict[str, Any]:
             )
     same_events = len({metrics["scored"]["data_hash"] for metrics in found.values()}) == 1
     out.mkdir(parents=True, exist_ok=True)
-    merged = part_of(first.get("experiment", "ams_ecal"), "evaluation").compare(found, folders, same_events, out)
+    merged = find_detector(first.get("experiment", "of an earlier version")).evaluation.compare(
+        found, folders, same_events, out
+    )
     if not same_events:
         print("note: the runs were tested on different events; differences carry both samples' fluctuations")
     return merged
 
 
-def read_config(workdir: Path) -> Any:
-    """Return the config of a run. Raises BadInput where the folder is none."""
-    try:
-        return from_plain(json.loads((workdir / "config.json").read_text()))
-    except (OSError, json.JSONDecodeError) as error:
-        raise BadInput(f"{workdir}: not a run folder, no readable config.json ({type(error).__name__})") from None
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return the metrics of an evaluation. Raises BadInput where there are none."""
-    try:
-        return json.loads((folder / "metrics.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise BadInput(
-            f"{folder}: no readable metrics.json ({type(error).__name__}); run python -m jaxhep.evaluate --workdir on it first"
-        ) from None
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line of the verb."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxhep.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    options = cli.parser("evaluate", __doc__)
+    options.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the results (evaluation/ in the run)")
+    options.add_argument(
+        "--compare", type=Path, nargs="+", metavar="RUN", help="run folders or results (--out), the reference first"
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--workdir", type=Path, help="run folder")
-    what.add_argument(
-        "--compare", type=Path, nargs="+", metavar="WORKDIR", help="run folders or results (--out), the reference first"
-    )
-    parser.add_argument("--electrons", default="", help="other files: paths, globs or folders, separated by commas")
-    parser.add_argument("--protons", default="")
-    parser.add_argument(
-        "--files", default="", help="files of spacepoints; of the calorimeter, flight data labelled by the run's cuts"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a field, as data.unit=m or evaluate.helix_fit=file",
-    )
-    parser.add_argument("--out", type=Path, help="folder for the results (default: evaluation/ in the run folder)")
-    arguments = parser.parse_args(argv)
-    if arguments.compare:
-        if arguments.out is None:
-            parser.error("--compare wants --out")
-        compare(arguments.compare, arguments.out)
-    else:
-        named = (arguments.electrons, arguments.protons, arguments.files)
-        evaluate(arguments.workdir, *named, arguments.out, assignments=arguments.set)
+    command = cli.parse(options, argv, "data")
+    if command is None:
+        return 0
+    out, several = command.options.out, command.options.compare
+    if several:
+        if command.options.config or command.workdir or command.assignments:
+            options.error("--compare takes --out alone: runs are compared as they were evaluated")
+        if out is None:
+            options.error("--compare wants --out FOLDER")
+        compare(several, out)
+        return 0
+    if command.options.config and command.workdir:
+        options.error("evaluate wants --workdir RUN or the --config of a run, not both")
+    workdir = command.workdir or Path(f"runs/{command.name}")
+    if command.file.name == "config.json":
+        workdir = command.file.parent
+    evaluate(workdir, out, assignments=command.assignments)
     return 0
 
 
+cli.callable_module(__name__, evaluate)
 if __name__ == "__main__":
-    restart_with_huge_pages()
-    sys.exit(one_line(main))
+    sys.exit(cli.run_main(main, huge_pages=True))

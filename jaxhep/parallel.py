@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxhep.compiled import options
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, one_of
 from jaxhep.steps import Batch, State, gather_steps, scan_steps, take_rows
 
 AXIS = "data"  # name of the device axis, for BatchNorm and gradients under pmap
@@ -22,8 +22,7 @@ class Parallel(NamedTuple):
     Where columns are kept on the devices, `train` takes {"order": (K, B), "columns": {name: (events, ...)}} instead.
     """
 
-    devices: int
-    train: Any  # (state, batches) -> (state, metrics); of kind jit it can be lowered too
+    train: Any  # (state, batches) -> (state, metrics), None of a session that only scores; by jit it can be lowered too
     evaluate: Callable[[State, Batch], dict[str, Any]]
     place: Callable[[State], State]  # state -> the same state on every device, or its members shared among them
     sharding: NamedSharding  # of a placed state, for restoring checkpoints
@@ -40,8 +39,7 @@ def choose_devices(kind: str, count: int, batch_size: int) -> list[jax.Device]:
 
     Raises BadInput for an unknown kind, more devices than there are, or a batch that does not divide among them.
     """
-    if kind not in KINDS:
-        raise BadInput(f"config.parallel.kind is {kind!r}, wanted one of {', '.join(KINDS)}{nearest(kind, KINDS)}")
+    one_of(kind, KINDS, "config.parallel.kind")
     devices = local_devices()
     if count > len(devices):
         raise BadInput(f"config.parallel.devices is {count}, this host has {len(devices)} ({devices[0].platform})")
@@ -54,7 +52,7 @@ def choose_devices(kind: str, count: int, batch_size: int) -> list[jax.Device]:
 def build_parallel(
     kind: str,
     devices: list[jax.Device],
-    train_step: Callable,
+    train_step: Callable | None,
     eval_step: Callable,
     members: int = 1,
     group: int = 0,
@@ -77,14 +75,17 @@ def build_parallel(
 
     shard_events = kind == "jit" and not shared_out and len(devices) > 1
     kept = NamedSharding(mesh, PartitionSpec(AXIS)) if shard_events else replicated
-    gather = gather_steps(train_step, take_shared(mesh, members) if shard_events else take_rows)
+    take = take_shared(mesh, members) if shard_events else take_rows
 
     def place(state: State) -> State:
         return jax.device_put(state, states)
 
     def train_from(state: State, batches: Batch):
         """Train on batches as they come, or on those that `order` takes from the columns."""
-        return gather(state, batches["columns"], batches["order"]) if keep else scan_steps(train_step)(state, batches)
+        assert train_step is not None
+        if keep:
+            return gather_steps(train_step, take)(state, batches["columns"], batches["order"])
+        return scan_steps(train_step)(state, batches)
 
     if kind == "jit":
         batches = NamedSharding(mesh, PartitionSpec(*(None,) * axis, AXIS))
@@ -95,12 +96,15 @@ def build_parallel(
             in_shardings=(states, {"order": batches, "columns": kept} if keep else batches),
             out_shardings=(states, replicated),
             donate_argnums=0,
-            compiler_options=options(),
+            compiler_options=options(devices[0].platform),
         )
         evaluate = jax.jit(
-            eval_step, in_shardings=(states, events), out_shardings=replicated, compiler_options=options()
+            eval_step,
+            in_shardings=(states, events),
+            out_shardings=replicated,
+            compiler_options=options(devices[0].platform),
         )
-        return Parallel(len(devices), train, evaluate, place, states, kept)
+        return Parallel(train if train_step else None, evaluate, place, states, kept)
 
     def evaluate_shard(state: State, batch: Batch):
         result = eval_step(state, batch)
@@ -120,8 +124,7 @@ def build_parallel(
         return {name: array if name == "columns" else cut(array) for name, array in batch.items()}
 
     return Parallel(
-        len(devices),
-        lambda state, batches: pmap_train(state, split(batches, axis)),
+        (lambda state, batches: pmap_train(state, split(batches, axis))) if train_step else None,
         lambda state, batch: pmap_evaluate(state, split(batch, 0)),
         place,
         replicated,

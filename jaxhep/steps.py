@@ -2,8 +2,8 @@
 
 Nothing here knows about files, devices, configurations or experiments, so the step can be benchmarked where grain,
 uproot and orbax are missing. A batch is a dict of arrays (B, ...) that the experiment's functions read:
-`inputs(batch)` gives the network's input, `loss(outputs, batch)` one value per event, `figure(outputs, batch)` the
-value per event that is followed beside the loss, `augment(key, batch)` a changed training batch, `finish(outputs,
+`inputs(batch)` gives the network's input, `loss(outputs, batch)` one value per event, `metric(outputs, batch)` the
+value per event that is followed beside the loss, `augment(key, batch)` a changed training batch, `decode(outputs,
 batch)` what is stored as a result.
 """
 
@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 
 from jaxhep.accumulation import in_parts
-from jaxhep.errors import BadInput
+from jaxhep.errors import one_of
 from jaxhep.losses import is_correct, weighted_sums
 
 Batch = dict[str, Any]  # of arrays, NumPy's or JAX's
@@ -25,15 +26,15 @@ Loss = Callable[[jax.Array, Batch], jax.Array]
 Augment = Callable[[jax.Array, Batch], Batch]
 
 
-class Steering(NamedTuple):
-    """What steers training from one epoch to the next; saved with the state, so a restart changes nothing."""
+class ScheduleState(NamedTuple):
+    """What decides rate and end of training from one epoch to the next; saved, so that a restart changes nothing."""
 
     plateau_scale: jax.Array  # factor on the learning rate, lowered when the validation loss stands still
     plateau_epochs: jax.Array  # epochs without improvement as the plateau schedule counts them
     best: jax.Array  # lowest validation loss so far
     stale_epochs: jax.Array  # epochs without improvement as early stopping counts them
     loss: jax.Array  # sum over the steps of this epoch
-    figure: jax.Array  # sum over the steps of this epoch
+    metric: jax.Array  # sum over the steps of this epoch
     steps: jax.Array  # steps summed
 
 
@@ -46,21 +47,24 @@ class State(NamedTuple):
     batch_stats: Any
     opt_state: Any
     average: Any  # exponential moving average of params, or () where none is kept
-    steering: Steering
+    schedule: ScheduleState
 
 
 def unchanged(outputs: jax.Array, batch: Batch) -> jax.Array:
-    """Return the outputs as they are: results that need no finish."""
+    """Return the outputs as they are: results that need no decoding."""
     return outputs
 
 
-def fresh_steering() -> Steering:
-    """Return the steering of a run that has not begun."""
+def fresh_schedule() -> ScheduleState:
+    """Return the schedule state of a run that has not begun."""
     # Arrays of their own, none shared: a donated state must not hold one buffer twice.
     values = {"plateau_scale": 1.0, "best": float("inf")}
     counts = ("plateau_epochs", "stale_epochs")
-    return Steering(
-        *(jnp.full((), values.get(name, 0), jnp.int32 if name in counts else jnp.float32) for name in Steering._fields)
+    return ScheduleState(
+        *(
+            jnp.full((), values.get(name, 0), jnp.int32 if name in counts else jnp.float32)
+            for name in ScheduleState._fields
+        )
     )
 
 
@@ -81,7 +85,7 @@ def build_optimiser(
 
 
 def init_state(
-    model,
+    model: nn.Module,
     optimiser: optax.GradientTransformation,
     inputs: Inputs,
     batch: Batch,
@@ -98,19 +102,19 @@ def init_state(
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimiser.init(params),
         average=jax.tree.map(jnp.copy, params) if average else (),
-        steering=fresh_steering(),
+        schedule=fresh_schedule(),
     )
 
 
 def make_train_step(
-    model,
+    model: nn.Module,
     optimiser: optax.GradientTransformation,
     inputs: Inputs,
     loss: Loss,
     learning_rate: Callable[[jax.Array], jax.Array],
     average_decay: float = 0.0,
     axis_name: str | None = None,
-    figure: Loss = is_correct,
+    metric: Loss = is_correct,
     augment: Augment | None = None,
     parts: int = 1,
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
@@ -130,7 +134,7 @@ def make_train_step(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        followed = jnp.mean(figure(outputs, batch))
+        followed = jnp.mean(metric(outputs, batch))
         return jnp.mean(loss(outputs, batch)), (followed, updated.get("batch_stats", {}))
 
     gradient_of = in_parts(jax.value_and_grad(objective, has_aux=True), parts)
@@ -148,23 +152,20 @@ def make_train_step(
                 (gradients, value, followed, batch_stats), axis_name
             )
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        rate = learning_rate(state.step) * state.steering.plateau_scale
+        rate = learning_rate(state.step) * state.schedule.plateau_scale
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         average = state.average
         if average_decay > 0:
             average = optax.incremental_update(params, state.average, 1 - average_decay)
-        steering = state.steering._replace(
-            loss=state.steering.loss + value,
-            figure=state.steering.figure + followed,
-            steps=state.steering.steps + 1,
-        )
+        sums = state.schedule
+        schedule = sums._replace(loss=sums.loss + value, metric=sums.metric + followed, steps=sums.steps + 1)
         metrics = {
             "loss": value,
-            "figure": followed,
+            "metric": followed,
             "gradient_norm": _norm(gradients),
             "learning_rate": rate,
         }
-        return State(state.step + 1, state.seed, params, batch_stats, opt_state, average, steering), metrics
+        return State(state.step + 1, state.seed, params, batch_stats, opt_state, average, schedule), metrics
 
     return train_step
 
@@ -208,46 +209,50 @@ def gather_steps(train_step: Callable, take: Callable = take_rows) -> Callable:
 
 
 def make_eval_step(
-    model,
+    model: nn.Module,
     inputs: Inputs,
     loss: Loss,
-    figure: Loss = is_correct,
-    finish: Callable[[jax.Array, Batch], jax.Array] = unchanged,
+    metric: Loss = is_correct,
+    decode: Callable[[jax.Array, Batch], jax.Array] = unchanged,
 ) -> Callable[[State, Batch], dict[str, jax.Array]]:
-    """Return (state, batch) -> sums of loss, figure, weight over events, and finished `outputs` (B, ...).
+    """Return (state, batch) -> decoded `outputs` (B, ...) and, of a batch with weights, sums over its events.
 
-    `batch["weight"]` is 0 for padded events. The averaged parameters are scored where an average is kept.
+    The sums are of loss, metric and weight; `batch["weight"]` is 0 for padded events. A batch without it needs no truth.
+    The averaged parameters are scored where an average is kept.
     """
 
     def eval_step(state: State, batch: Batch):
         params = state.average if state.average != () else state.params
-        outputs = model.apply({"params": params, "batch_stats": state.batch_stats}, inputs(batch), train=False)
-        sums = weighted_sums(batch["weight"], loss=loss(outputs, batch), figure=figure(outputs, batch))
-        return sums | {"outputs": finish(outputs, batch)}
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        outputs: Any = model.apply(variables, inputs(batch), train=False)
+        sums = {}
+        if "weight" in batch:
+            sums = weighted_sums(batch["weight"], loss=loss(outputs, batch), metric=metric(outputs, batch))
+        return sums | {"outputs": decode(outputs, batch)}
 
     return eval_step
 
 
 def end_epoch(
-    steering: Steering, validation_loss: Any, tolerance: float, plateau_patience: int, plateau_factor: float
-) -> Steering:
-    """Return the steering after an epoch's validation: counters moved, plateau factor lowered, sums cleared.
+    schedule: ScheduleState, validation_loss: Any, tolerance: float, plateau_patience: int, plateau_factor: float
+) -> ScheduleState:
+    """Return the schedule state after an epoch's validation: counters moved, plateau factor lowered, sums cleared.
 
     An epoch improves when the validation loss falls by more than `tolerance` below the best so far. With
     `plateau_patience` > 0 the learning rate is multiplied by `plateau_factor` after that many epochs without one.
-    Members of an ensemble, arrays (N,) here, are steered each by its own loss.
+    Members of an ensemble, arrays (N,) here, each follow their own loss.
     """
     validation_loss = np.asarray(validation_loss, np.float32)
-    best = np.asarray(steering.best)
+    best = np.asarray(schedule.best)
     improved = validation_loss < best - tolerance
-    stale = np.where(improved, 0, np.asarray(steering.stale_epochs) + 1)
-    plateau = np.where(improved, 0, np.asarray(steering.plateau_epochs) + 1)
-    scale = np.asarray(steering.plateau_scale)
+    stale = np.where(improved, 0, np.asarray(schedule.stale_epochs) + 1)
+    plateau = np.where(improved, 0, np.asarray(schedule.plateau_epochs) + 1)
+    scale = np.asarray(schedule.plateau_scale)
     lowered = (plateau >= plateau_patience) & (plateau_patience > 0)
     scale, plateau = np.where(lowered, scale * plateau_factor, scale), np.where(lowered, 0, plateau)
     zeros = np.zeros_like(best)
     values = (scale, plateau, np.where(improved, validation_loss, best), stale, zeros, zeros, zeros)
-    return Steering(*(jnp.array(v, old.dtype) for v, old in zip(values, steering, strict=True)))
+    return ScheduleState(*(jnp.array(v, old.dtype) for v, old in zip(values, schedule, strict=True)))
 
 
 def step_of(state: State) -> int:
@@ -258,16 +263,14 @@ def step_of(state: State) -> int:
 def build_schedule(
     kind: str, learning_rate: float, warmup_steps: int, total_steps: int
 ) -> Callable[[jax.Array], jax.Array]:
-    """Return step -> learning rate: "constant", "cosine" or "plateau" (constant here, lowered by the steering).
+    """Return step -> learning rate: "constant", "cosine" or "plateau" (constant here, lowered by the schedule state).
 
     All three rise linearly over `warmup_steps`. Raises BadInput for another name.
     """
-    if kind in ("constant", "plateau"):
-        after = optax.constant_schedule(learning_rate)
-    elif kind == "cosine":
+    if one_of(kind, ("constant", "cosine", "plateau"), "config.train.schedule") == "cosine":
         after = optax.cosine_decay_schedule(learning_rate, max(total_steps - warmup_steps, 1))
     else:
-        raise BadInput(f"config.train.schedule is {kind!r}; it can be 'constant', 'cosine' or 'plateau'")
+        after = optax.constant_schedule(learning_rate)
     if warmup_steps == 0:
         return after
     # The first step already learns: the ramp starts at one part in warmup_steps, not at zero.

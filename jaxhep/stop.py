@@ -4,6 +4,10 @@ import signal
 from typing import Any
 
 
+class Stopped(Exception):
+    """Training was told to stop, and has saved: the same command continues."""
+
+
 class StopFlag:
     """Set by SIGTERM, so that the loop can save between two steps."""
 

@@ -15,6 +15,14 @@ from jaxhep.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+# Programs of tests run once: compiling them thoroughly would take longer than running them.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# The study's CvT with small kernels, as configs/phys_cvt_small.py has it.
+SMALL_KERNELS = {
+    "kernel_sizes": ((3, 1), (4, 3), (3, 3)),
+    "strides": ((1, 1), (2, 1), (1, 1)),
+    "paddings": ((1, 0), (1, 1), (1, 1)),
+}
 
 
 @pytest.fixture(scope="session")

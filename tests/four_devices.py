@@ -1,12 +1,11 @@
 """Run by test_steps in a process of its own, as the number of devices is fixed when JAX starts."""
 
-from unittest import mock
-
 import jax
 import numpy as np
 
-from benchmarks.scaling_worker import collectives
-from jaxhep import ensemble, losses, parallel, resident, steps
+from benchmarks.scaling import collectives
+from jaxhep import device_data, ensemble, losses, parallel, steps
+from jaxhep.kernels import choose
 from jaxhep.models import CNN, MLP, CvT, PointNet, ResNet
 
 DIFFERENCE = 2e-5  # of losses and logits after ten steps; raw parameters ahead of a BatchNorm drift by rounding
@@ -44,6 +43,7 @@ class Events:
 def train(kind, devices, keep=False, parts=1):
     narrow = {"stage_sizes": (1, 1), "width": 4}
     chain = steps.build_optimiser()
+    narrow["kernels"] = choose("cpu", 2)
     state = steps.init_state(ResNet(**narrow), chain, inputs, batch_of(0), 0)
     model = ResNet(**narrow, axis_name=parallel.AXIS if kind == "pmap" else None)
     axis = parallel.AXIS if kind == "pmap" else None
@@ -51,7 +51,7 @@ def train(kind, devices, keep=False, parts=1):
     step = steps.make_train_step(model, chain, inputs, loss, rate, axis_name=axis, parts=parts)
     run = parallel.build_parallel(kind, devices, step, steps.make_eval_step(model, inputs, loss), keep=keep)
     state, found = run.place(state), []
-    columns = resident.place(Events(), ("cells", "label"), run.kept) if keep else {}
+    columns = device_data.place(Events(), ("cells", "label"), run.kept) if keep else {}
     if keep and kind == "jit":  # each device has a share of the 81 events, and three of zeros make them divide
         assert columns["cells"].addressable_shards[0].data.shape[0] == -(-81 // len(devices))
     for number in range(5):
@@ -66,12 +66,16 @@ def train(kind, devices, keep=False, parts=1):
         found += [float(value) for value in metrics["loss"]]
     sums = run.evaluate(state, batch_of(99))
     assert float(sums["weight"]) == 7
-    return np.array([*found, float(sums["loss"]), float(state.steering.loss), *np.asarray(sums["outputs"])])
+    return np.array([*found, float(sums["loss"]), float(state.schedule.loss), *np.asarray(sums["outputs"])])
 
 
 def train_ensemble(kind, devices, members):
     """Losses (steps, members) and outputs of members that are shared out among devices, or each split over all."""
-    chain, model, rate = steps.build_optimiser(), MLP(hidden=(8,)), steps.build_schedule("constant", 1e-3, 0, 10)
+    chain, model, rate = (
+        steps.build_optimiser(),
+        MLP(hidden=(8,), kernels=choose("cpu", 2)),
+        steps.build_schedule("constant", 1e-3, 0, 10),
+    )
     axis = parallel.AXIS if kind == "pmap" else None
     step = ensemble.train_together(steps.make_train_step(model, chain, inputs, loss, rate, axis_name=axis), members, 0)
     score = ensemble.score_together(steps.make_eval_step(model, inputs, loss), members, 0)
@@ -91,7 +95,7 @@ def train_ensemble(kind, devices, members):
 
 
 def compiled_for_accelerators(model, points=False):
-    """Text of a training step over all devices, in the formulations that accelerators use."""
+    """Text of a training step over all devices, in the kernels of accelerators."""
 
     def inputs(batch):
         return batch["cells"] if points else batch["cells"][..., None]
@@ -102,11 +106,11 @@ def compiled_for_accelerators(model, points=False):
     batch = batch_of(0)
     batch |= {"cells": batch["cells"][..., :3]} if points else {}
     chain, rate = steps.build_optimiser(), steps.build_schedule("constant", 1e-3, 0, 10)
-    with mock.patch("jax.default_backend", return_value="gpu"):
-        like = jax.eval_shape(lambda: steps.init_state(model, chain, inputs, batch, 0))
-        step = steps.make_train_step(model, chain, inputs, loss, rate)
-        run = parallel.build_parallel("jit", jax.devices(), step, steps.make_eval_step(model, inputs, loss))
-        return run.train.lower(like, {name: values[None] for name, values in batch.items()}).compile().as_text()
+    model = model.clone(kernels=choose("tpu"))
+    like = jax.eval_shape(lambda: steps.init_state(model, chain, inputs, batch, 0))
+    step = steps.make_train_step(model, chain, inputs, loss, rate)
+    run = parallel.build_parallel("jit", jax.devices(), step, steps.make_eval_step(model, inputs, loss))
+    return run.train.lower(like, {name: values[None] for name, values in batch.items()}).compile().as_text()
 
 
 assert len(jax.devices()) == 4

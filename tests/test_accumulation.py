@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import run
-from test_fast_paths import NARROW, QUICK, columns, inputs, loss, same, ten_steps
+from conftest import QUICK, run
+from test_fast_paths import NARROW, columns, inputs, loss, same, ten_steps
 
 from jaxhep import accumulation, steps
 from jaxhep.errors import BadInput
+from jaxhep.kernels import choose
 from jaxhep.models import MODELS
 
 
 def build(name, parts, **options):
-    model, chain = MODELS[name](**NARROW[name], **options), steps.build_optimiser()
+    model, chain = MODELS[name](**NARROW[name], kernels=choose("cpu", parts), **options), steps.build_optimiser()
     first = {column: values[:1] for column, values in columns().items()}
     state = jax.jit(lambda: steps.init_state(model, chain, inputs, first, 0), compiler_options=QUICK)()
     return state, steps.make_train_step(model, chain, inputs, loss, lambda step: jnp.float32(1e-3), parts=parts)
@@ -32,7 +33,7 @@ def test_statistics_of_batch_norm_move_on_with_each_part():
     state, step = build("resnet10", 2)
     batch = {name: values[:8] for name, values in columns().items()}
     found, metrics = jax.jit(step, compiler_options=QUICK)(state, batch)
-    model, wanted = MODELS["resnet10"](**NARROW["resnet10"]), state.batch_stats
+    model, wanted = MODELS["resnet10"](**NARROW["resnet10"], kernels=choose("cpu", 2)), state.batch_stats
     values = []
     for first in (0, 1):
         part = {name: array[first::2] for name, array in batch.items()}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import made_up_annihilations
 
-from jaxhep import columns, prepare
-from jaxhep.alpha_g import features, layouts, production, samples
+from jaxhep import columns, prepare, prepared
+from jaxhep.alpha_g import features, layouts, production
 from jaxhep.errors import BadInput
 from jaxhep.manifest import read_manifest
 from jaxhep.records import SPLITS
@@ -191,13 +191,14 @@ def test_metres_are_noticed_and_converted(vertex_config, tmp_path):
 
 def test_all_of_other_files_is_scored(vertex_config, tmp_path):
     write(tmp_path / "other.h5", made_up_annihilations(70, 9))
-    named = {"electrons": "", "protons": "", "files": str(tmp_path / "*.h5")}
-    manifest = read_manifest(prepare.prepare_for_scoring(vertex_config, named, tmp_path / "scored", quiet=True))
+    vertex_config.data.files = str(tmp_path / "*.h5")
+    manifest = read_manifest(prepared.prepare_for_scoring(vertex_config, quiet=True))
     assert {name: split["events"] for name, split in manifest["splits"].items()} == {
         "train": 0, "validation": 0, "test": 70,
     }  # fmt: skip
-    with pytest.raises(BadInput, match="--electrons and --protons are for calorimeter runs"):
-        samples.scoring_sources(vertex_config, named | {"electrons": "x"})
+    vertex_config.data.files = ""
+    with pytest.raises(BadInput, match=r"no files named, wanted --config\.data\.files"):
+        prepared.prepare_for_scoring(vertex_config, quiet=True)
 
 
 def test_files_are_closed_when_they_were_read(vertex_config, tmp_path):

@@ -13,8 +13,8 @@ from jaxhep.errors import BadInput
 def state_at(step: int) -> steps.State:
     params = {"kernel": jnp.arange(4096, dtype=jnp.float32) + step, "bias": jnp.ones(3) * step}
     optimiser = steps.build_optimiser()
-    steering = jax.tree.map(lambda x: x + 0, steps.fresh_steering())
-    return steps.State(jnp.int32(step), jnp.int32(0), params, {}, optimiser.init(params), (), steering)
+    schedule = jax.tree.map(lambda x: x + 0, steps.fresh_schedule())
+    return steps.State(jnp.int32(step), jnp.int32(0), params, {}, optimiser.init(params), (), schedule)
 
 
 SHARDING = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -80,6 +80,6 @@ def test_help_summary_and_printed_config(capsys):
 
 
 def test_help_is_quick():
-    code = "import sys; from jaxhep import train; train.main(['--help']); print([m for m in ('jax', 'uproot', 'matplotlib') if m in sys.modules])"
+    code = "import sys; from jaxhep import train; train.main(['--help']); print([m for m in ('jax', 'matplotlib', 'orbax') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]", result.stderr

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, run
 
-from jaxhep import data, ensemble, network, parallel, prepare, steps, train
+from jaxhep import data, ensemble, parallel, prepare, session, steps, train, training
 from jaxhep.config import load_config
+from jaxhep.detectors import detector_of
 from jaxhep.errors import BadInput
 from jaxhep.manifest import read_manifest
 
@@ -20,14 +21,17 @@ def losses_of(config, folder, members, group=0, seed=0, count=10):
     """Train `count` steps and return the losses (count, members) and the outputs on one batch (members, B, ...)."""
     config.ensemble.update({"members": members, "group": group})
     config.seed = seed
-    facts = {"electron_weight": 2.0}
-    net = network.build_network(config, read_manifest(folder)["scaling"], facts)
-    seeds = ensemble.seeds(config)
-    split, names = data.Split(folder, "train"), network.part_of(config, "inputs").column_names(config)
+    task, facts = (
+        detector_of(config).task(config),
+        {"electron_weight": 2.0, "scaling": read_manifest(folder)["scaling"]},
+    )
+    net = session.build_network(config, task, facts, "cpu")
+    seeds, names = ensemble.seeds(config), (*task.columns, *task.targets)
+    split = data.Split(folder, "train")
     each = [data.Batches(split, 8, int(seed), names) for seed in seeds]
     batches = each[0] if members == 1 else data.Members(each)
-    step = ensemble.train_together(net.train_step(config, lambda step: jnp.float32(1e-3)), members, group)
-    score = ensemble.score_together(net.eval_step(), members, group)
+    step = ensemble.train_together(net.train_step(lambda step: jnp.float32(1e-3)), members, group)
+    score = ensemble.score_together(net.score_step, members, group)
     run = parallel.build_parallel("jit", jax.local_devices()[:1], step, score, members)
     state, losses = run.place(jax.jit(ensemble.stack(net.init, seeds))()), []
     for batch in data.load(batches, 0, count, 2):
@@ -76,17 +80,17 @@ def test_a_classifier_ensemble_is_scored_by_its_mean(tmp_path, simulated, sample
     assert all("mlp ensemble of 2" in content["methods"] for content in metrics["ranges"].values())
 
 
-def test_members_are_steered_each_by_its_own_loss():
-    steering = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), steps.fresh_steering())
+def test_the_schedule_of_each_member_follows_its_own_loss():
+    schedule = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), steps.fresh_schedule())
     for losses in ([1.0, 1.0], [0.5, 2.0], [0.4, 2.0]):
-        steering = steps.end_epoch(steering, np.array(losses), 0.0, 2, 0.5)
-    np.testing.assert_array_equal(steering.stale_epochs, [0, 2])
-    np.testing.assert_array_equal(steering.plateau_scale, [1.0, 0.5])
-    np.testing.assert_allclose(steering.best, [0.4, 1.0])
-    state = steps.State(jnp.zeros(2), jnp.zeros(2), {}, {}, (), (), steering)
+        schedule = steps.end_epoch(schedule, np.array(losses), 0.0, 2, 0.5)
+    np.testing.assert_array_equal(schedule.stale_epochs, [0, 2])
+    np.testing.assert_array_equal(schedule.plateau_scale, [1.0, 0.5])
+    np.testing.assert_allclose(schedule.best, [0.4, 1.0])
+    state = steps.State(jnp.zeros(2), jnp.zeros(2), {}, {}, (), (), schedule)
     settings = load_config(str(ROOT / "configs/mlp.py:smoke")).train
     settings.patience = 2
-    assert not train.finished(state, settings)  # one still improves
+    assert not training.has_converged(state, settings.patience)  # one still improves
 
 
 def test_an_ensemble_that_does_not_fit_is_refused_with_its_size(vertex_config, tmp_path, monkeypatch):

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import run
+from conftest import QUICK, run
 
-from jaxhep import compiled, data, huge_pages, losses, parallel, profile, resident, steps
+from jaxhep import compiled, data, device_data, huge_pages, losses, parallel, profile, steps
 from jaxhep.errors import BadInput
+from jaxhep.kernels import Kernels, choose
 from jaxhep.models import MODELS
 
 NARROW = {
@@ -22,14 +23,12 @@ NARROW = {
         "widths": (4, 8),
         "heads": (1, 2),
         "blocks": (0, 1),
-        "kernels": ((2, 6), (3, 4)),
+        "kernel_sizes": ((2, 6), (3, 4)),
         "strides": ((1, 2), (1, 2)),
         "paddings": ((2, 2), (1, 1)),
     },
 }
 EVENTS, BATCH = 40, 8  # of 18 x 24 cells: quicker than whole layers
-# These programs run once: compiling them thoroughly would take longer than running them.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def inputs(batch):
@@ -51,7 +50,10 @@ ORDERS = np.random.default_rng(1).integers(0, EVENTS, (10, BATCH)).astype(np.int
 
 
 def build(name, flat=False, **options):
-    model, chain = MODELS[name](**NARROW[name], **options), steps.build_optimiser(flat=flat, clip_norm=1.0)
+    model, chain = (
+        MODELS[name](**NARROW[name], **{"kernels": choose("cpu", 2)} | options),
+        steps.build_optimiser(flat=flat, clip_norm=1.0),
+    )
     first = {name: values[:1] for name, values in columns().items()}
     state = jax.jit(lambda: steps.init_state(model, chain, inputs, first, 0), compiler_options=QUICK)()
     return state, steps.make_train_step(model, chain, inputs, loss, lambda step: jnp.float32(1e-3))
@@ -73,37 +75,36 @@ def same(one, two, tolerance):
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet10", "cvt"])
-def test_ten_steps_of_each_formulation_equal_those_of_the_plain_one(name, monkeypatch):
-    monkeypatch.setattr("jaxhep.models.convolution.CHUNK_POSITIONS", 400)  # several chunks in a batch of 8
-    monkeypatch.setattr("jaxhep.models.events_innermost.EVENTS_AT_A_TIME", 3)  # three, the last not full
-    plain = {"attention": "explicit"} if name == "cvt" else {}
+def test_ten_steps_in_fast_kernels_equal_those_in_plain_ones(name, monkeypatch):
+    monkeypatch.setattr("jaxhep.kernels.windows.CHUNK_POSITIONS", 400)  # several chunks in a batch of 8
+    monkeypatch.setattr("jaxhep.kernels.pooled_convolutions.EVENTS_AT_A_TIME", 3)  # three, the last not full
     # Float64 leaves rounding no room: Adam divides small gradients by themselves and makes rounding large.
     with jax.enable_x64(True):
         options = {"dtype": jnp.float64, "param_dtype": jnp.float64}
-        wanted = ten_steps(*build(name, formulation="direct", **plain, **options))
-        for formulation in ("cpu",) if name == "cvt" else ("cpu", "cpu one step"):
-            same(wanted, ten_steps(*build(name, formulation=formulation, **options)), 1e-6)
+        wanted = ten_steps(*build(name, kernels=Kernels(), **options))
+        for kernels in (choose("cpu", 2), choose("tpu")) if name == "cvt" else (choose("cpu", 2), choose("cpu")):
+            same(wanted, ten_steps(*build(name, kernels=kernels, **options)), 1e-6)
 
 
 @pytest.mark.parametrize("name", ["mlp", "resnet10", "cvt"])
 def test_ten_steps_with_rounded_operands_follow_those_of_float32(name, monkeypatch):
-    monkeypatch.setattr("jaxhep.models.products.LEAST", 1)  # such narrow networks would not be rounded
-    monkeypatch.setattr("jaxhep.models.convolution.CHUNK_POSITIONS", 400)
+    monkeypatch.setattr("jaxhep.kernels.product.LEAST", 1)  # such narrow networks would not be rounded
+    monkeypatch.setattr("jaxhep.kernels.windows.CHUNK_POSITIONS", 400)
     wanted, found = (ten_steps(*build(name, dtype=dtype))[0] for dtype in (jnp.float32, jnp.bfloat16))
     # Rounding takes some 2^-9 of each operand.
     assert 1e-5 < np.abs(found / wanted - 1).max() < 0.03
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet10"])
-def test_the_formulation_without_loops_scores_alike(name):
+def test_kernels_without_loops_score_alike(name):
     x, state = jnp.asarray(columns()["cells"][:4, ..., None]), build(name)[0]
     variables = {"params": state.params, "batch_stats": state.batch_stats}
 
-    def scores(formulation):
-        model = MODELS[name](**NARROW[name], formulation=formulation)
+    def scores(kernels):
+        model = MODELS[name](**NARROW[name], kernels=kernels)
         return jax.jit(lambda x: model.apply(variables, x, train=False), compiler_options=QUICK)(x)
 
-    np.testing.assert_allclose(scores("one step"), scores("auto"), atol=2e-5)
+    np.testing.assert_allclose(scores(choose("cpu")), scores(choose("cpu", 2)), atol=2e-5)
 
 
 def test_one_vector_of_parameters_is_updated_as_the_arrays_are():
@@ -159,18 +160,18 @@ class Events:
 def test_columns_are_placed_whole_and_in_the_order_of_the_split():
     split = Events(np.array([3, 5, 30]))
     run_on = parallel.build_parallel("jit", jax.devices()[:1], lambda s, b: (s, {}), lambda s, b: {}, keep=True)
-    placed = resident.place(split, ("cells", "label"), run_on.kept)
+    placed = device_data.place(split, ("cells", "label"), run_on.kept)
     np.testing.assert_array_equal(placed["cells"], columns()["cells"][[3, 5, 30]])
-    assert resident.bytes_of(split, ("cells", "label")) == sum(array.nbytes for array in placed.values())
+    assert device_data.bytes_of(split, ("cells", "label")) == sum(array.nbytes for array in placed.values())
 
 
 def test_which_data_are_kept_on_the_device(config):
     cpu = jax.devices()[0]
-    assert not resident.wanted(config, 1000, cpu)
+    assert not device_data.wanted(config, 1000, cpu)
     config.parallel.update({"data": "device", "data_gb": 1e-6})
-    assert resident.wanted(config, 1000, cpu)
+    assert device_data.wanted(config, 1000, cpu)
     with pytest.raises(BadInput, match=r"take 2e-06 GB, config.parallel.data_gb allows 1e-06"):
-        resident.wanted(config, 2000, cpu)
+        device_data.wanted(config, 2000, cpu)
 
     class Accelerator:
         platform = "gpu"
@@ -182,11 +183,11 @@ def test_which_data_are_kept_on_the_device(config):
             return {"bytes_limit": self.free + 50, "bytes_in_use": 50}
 
     config.parallel.data = "auto"
-    assert [resident.wanted(config, size, Accelerator(10_000)) for size in (1000, 2000)] == [True, False]
-    assert [resident.wanted(config, 1000, Accelerator(free)) for free in (2000, 1999)] == [True, False]
+    assert [device_data.wanted(config, size, Accelerator(10_000)) for size in (1000, 2000)] == [True, False]
+    assert [device_data.wanted(config, 1000, Accelerator(free)) for free in (2000, 1999)] == [True, False]
     config.parallel.data = "devise"
     with pytest.raises(BadInput, match="nearest: 'device'"):
-        resident.check(config)
+        device_data.check(config)
 
 
 def test_orders_are_those_of_the_batches():
@@ -251,5 +252,5 @@ def test_steps_on_a_cpu_are_compiled_for_little_memory(monkeypatch):
     assert little < 0.9 * much, (little, much)
     monkeypatch.setattr(compiled, "LITTLE_MEMORY", {"no_such_option": "x"})
     compiled.xla_knows_schedules.cache_clear()
-    assert compiled.options() == {}
+    assert compiled.options("cpu") == {} == compiled.options("gpu")
     compiled.xla_knows_schedules.cache_clear()

@@ -171,20 +171,25 @@ def test_the_command_line(config, samples, tmp_path):
             "jaxhep.prepare",
             "--config",
             "configs/mlp.py:smoke",
-            "--folder",
-            str(tmp_path / "p"),
+            f"--config.data.folder={tmp_path}/p",
             *arguments,
         ]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
-    good = run("--electrons", str(samples / "el.root"), "--protons", str(samples / "pr.root"))
+    # As earlier versions had it: a line says how it is said today.
+    good = run("--electrons", str(samples / "el.root"), f"--protons={samples}/pr.root", "--set", "cell_unit=MeV")
+    assert [line for line in good.stderr.splitlines() if line.startswith("note")] == [
+        f"note: --electrons is now --config.data.electrons={samples}/el.root",
+        f"note: --protons is now --config.data.protons={samples}/pr.root",
+        "note: --set is now --config.data.cell_unit=MeV",
+    ]
     assert good.returncode == 0, good.stderr
     assert "columns will take about" in good.stdout
     assert (
         json.loads((tmp_path / "p" / os.path.basename(good.stdout.split()[-1]) / "manifest.json").read_text())["recipe"]
         == "mc_200_2000"
     )
-    bad = run("--electrons", "nowhere/*.root", "--protons", str(samples / "pr.root"))
+    bad = run("--config.data.electrons=nowhere/*.root", "--config.data.protons", str(samples / "pr.root"))
     assert (bad.returncode, bad.stderr.count("\n")) == (2, 1)
     assert bad.stderr == "error: nowhere/*.root: no such file, wanted electron files\n"
 

@@ -9,7 +9,15 @@ from conftest import ROOT
 
 from jaxhep import columns, prepare
 from jaxhep.ams_ecal import features
+from jaxhep.ams_ecal.detector import AMS_ECAL
+from jaxhep.detectors import DETECTORS
 from jaxhep.manifest import read_manifest
+
+
+def read_with(monkeypatch, read_records):
+    """Let the calorimeter's records be read by another function."""
+    reader = AMS_ECAL.reader._replace(read_records=read_records)
+    monkeypatch.setitem(DETECTORS, "ams_ecal", AMS_ECAL._replace(reader=reader))
 
 
 def test_a_killed_run_continues_to_the_same_columns(config, monkeypatch, tmp_path):
@@ -25,7 +33,7 @@ def test_a_killed_run_continues_to_the_same_columns(config, monkeypatch, tmp_pat
                 raise KeyboardInterrupt
             yield chunk
 
-    monkeypatch.setattr(features, "read_records", stopped)
+    read_with(monkeypatch, stopped)
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare(config, quiet=True)
     assert [path.suffix for path in (tmp_path / "killed").iterdir() if path.is_dir()] == [".partial"]
@@ -48,7 +56,7 @@ def test_a_killed_run_continues_inside_a_file(config, monkeypatch, tmp_path):
                 raise KeyboardInterrupt
             yield chunk
 
-    monkeypatch.setattr(features, "read_records", stopped)
+    read_with(monkeypatch, stopped)
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare(config, quiet=True)
     found = read_manifest(prepare.prepare(config, quiet=True))

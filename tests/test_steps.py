@@ -83,7 +83,7 @@ def test_padding_counts_for_nothing():
     batch = batch_of(1) | {"weight": np.r_[np.ones(10), np.zeros(6)].astype(np.float32)}
     sums = evaluate(state, batch)
     short = evaluate(state, {name: value[:10] for name, value in batch.items()})
-    for name in ("loss", "figure", "weight"):
+    for name in ("loss", "metric", "weight"):
         np.testing.assert_allclose(sums[name], short[name], rtol=1e-6)
 
 
@@ -118,23 +118,23 @@ def test_schedules():
     cosine = steps.build_schedule("cosine", 1.0, 10, 110)
     assert [float(cosine(step)) for step in (0, 10, 60, 110)] == pytest.approx([0.1, 1.0, 0.5, 0.0], abs=0.02)
     assert float(steps.build_schedule("constant", 0.3, 0, 10)(5)) == pytest.approx(0.3)
-    with pytest.raises(ValueError, match=r"'cosin'; it can be"):
+    with pytest.raises(ValueError, match=r"'cosin', wanted one of constant, cosine, plateau"):
         steps.build_schedule("cosin", 1.0, 0, 10)
 
 
 def test_early_stopping_and_plateau_count_epochs():
-    steering = steps.fresh_steering()
+    schedule = steps.fresh_schedule()
     history = []
     for value in (1.0, 0.9, 0.9 - 5e-6, 0.95, float("nan"), 0.8):
-        steering = steps.end_epoch(steering, value, 1e-5, plateau_patience=2, plateau_factor=0.5)
-        history.append((int(steering.stale_epochs), float(steering.plateau_scale)))
+        schedule = steps.end_epoch(schedule, value, 1e-5, plateau_patience=2, plateau_factor=0.5)
+        history.append((int(schedule.stale_epochs), float(schedule.plateau_scale)))
     assert history == [(0, 1.0), (0, 1.0), (1, 1.0), (2, 0.5), (3, 0.5), (0, 0.5)]
-    assert float(steering.best) == pytest.approx(0.8)
+    assert float(schedule.best) == pytest.approx(0.8)
 
 
 def test_the_plateau_factor_is_applied_to_the_step():
     state, step, _ = build()
-    slow = state._replace(steering=state.steering._replace(plateau_scale=jnp.float32(0.5)))
+    slow = state._replace(schedule=state.schedule._replace(plateau_scale=jnp.float32(0.5)))
     full, half = step(state, batch_of(0))[0], step(slow, batch_of(0))[0]
     moved, moved_half = (jax.tree.map(jnp.subtract, s.params, state.params) for s in (full, half))
     np.testing.assert_allclose(moved_half["dense_1"]["kernel"], 0.5 * moved["dense_1"]["kernel"], rtol=1e-3, atol=1e-7)

@@ -76,15 +76,14 @@ def test_other_files_are_scored_and_two_results_compared(trained, tmp_path, caps
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (list(metrics["ranges"]), metrics["confidence"]) == (["all"], 0.5)
     for wrong, message in {
-        "model.name=mlp": "wanted a field of evaluate or data",
+        "model.name=mlp": "evaluate takes fields of evaluate, data and parallel",
         "evaluate.helixfit=none": "no config field 'evaluate.helixfit' (nearest: 'helix_fit')",
-        "evaluate.confidence=much": "evaluate.confidence=much",
-        "evaluate.confidence": "wanted NAME=VALUE",
+        "evaluate.confidence=much": "config.evaluate.confidence is 'much', wanted float",
     }.items():
         assert one_line(evaluate.main, [*arguments, "--set", wrong]) == 2
         assert message in capsys.readouterr().err
     assert one_line(evaluate.main, [*arguments[:2], "--electrons", "x.root", "--out", str(tmp_path / "o")]) == 2
-    assert "this one takes --files" in capsys.readouterr().err
+    assert "unknown argument '--electrons'" in capsys.readouterr().err
 
 
 def test_the_standard_method_may_come_from_a_vertex_csv(trained, tmp_path, simulated, spacepoints):
@@ -177,12 +176,12 @@ def test_unknown_formats_and_settings_of_the_simulation_are_refused(tmp_path, ca
         in capsys.readouterr().err
     )
     assert one_line(simulate.main, [*arguments, "--electrons", "5"]) == 2
-    assert "no config field 'simulation.electrons'" in capsys.readouterr().err
+    assert "unknown argument '--electrons'" in capsys.readouterr().err
 
 
 def test_annihilations_of_geant4_go_through_the_same_verbs(trained, tmp_path, shared):
     """The standard method on Geant4 events (approximate low-energy tables): published FWHM 14.1 mm."""
-    from benchmarks import geant4_spacepoints
+    from benchmarks.physics import geant4_spacepoints
 
     columns = geant4_spacepoints.read_sample(shared / "geant4_alpha_g.npz")
     some = int(columns["count"][:400].sum())

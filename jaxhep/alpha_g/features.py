@@ -13,7 +13,7 @@ import numpy as np
 from jaxhep.alpha_g import layouts
 from jaxhep.alpha_g.geometry import HALF_LENGTH_MM, PAD_PITCH_MM
 from jaxhep.alpha_g.layouts import Events, File
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, one_of
 from jaxhep.records import Chunk, choose_split, keys_of, mix, shuffling, uniform
 
 CODES_PER_MM = 28
@@ -48,18 +48,14 @@ def open_file(path: Path | str, selection: Selection) -> File:
 
 def check(selection: Selection) -> None:
     """Raise BadInput where the selection makes no sense."""
-    if selection.unit not in MM:
-        raise BadInput(f"config.data.unit is {selection.unit!r}, wanted mm or m")
-    if selection.order not in ORDERS:
-        raise BadInput(
-            f"config.data.order is {selection.order!r}, wanted one of {', '.join(ORDERS)}{nearest(selection.order, ORDERS)}"
-        )
+    one_of(selection.unit, MM, "config.data.unit")
+    one_of(selection.order, ORDERS, "config.data.order")
     if not 1 <= selection.stored_points < 65536:
         raise BadInput(f"config.data.stored_points is {selection.stored_points}, wanted 1 to 65535")
     for name in ("radius_mm", "z_range_mm"):
-        low, high = getattr(selection, name)
-        if not low < high:
-            raise BadInput(f"config.data.{name} is ({low:g}, {high:g}), wanted low < high, in mm")
+        limits = getattr(selection, name)
+        if len(limits) != 2 or not limits[0] < limits[1]:
+            raise BadInput(f"config.data.{name} is {limits}, wanted low < high, in mm")
     if selection.radius_mm[0] < 0 or selection.radius_mm[1] > LARGEST_MM:
         raise BadInput(f"config.data.radius_mm is {selection.radius_mm}, wanted 0 to {LARGEST_MM:.0f} mm")
 
@@ -117,16 +113,6 @@ def record_dtype(selection: Selection) -> np.dtype:
     return np.dtype(fields + ([("charged_pions", "i1")] if "charged_pions" in selection.has else []))
 
 
-def expected_bytes(selection: Selection, labelled: list[tuple[File, int | None]]) -> float:
-    """Return the size of the columns, were every event kept."""
-    return float(sum(file.entries for file, _ in labelled) * record_dtype(selection).itemsize)
-
-
-def scaling(records: np.ndarray) -> dict[str, float]:
-    """Return the scale of the network's input: none, millimetres go in as they are."""
-    return {}
-
-
 def read_records(file: File, label: int | None, selection: Selection, start: int = 0) -> Iterator[Chunk]:
     """Yield the records of a file from entry `start` on, in chunks of bounded size; `label` 1 annihilation, 0 cosmic.
 
@@ -169,21 +155,13 @@ def _records(file: File, events: Events, label: int, selection: Selection, last:
     event = np.repeat(np.arange(entries), events.counts)
     labels = np.full(entries, label, np.uint8)
     keys = _keys(file, events, event, labels)
-    inside = _inside(events.points, selection)
-    event, points = event[inside], events.points[inside]
-    found = np.bincount(event, minlength=entries)
-    if selection.order == "radius":
-        event, points = _sorted(event, np.hypot(points[:, 0], points[:, 1]), points)
-    elif events.amplitude is not None:
-        event, points = _sorted(event, -events.amplitude[inside], points)
+    event, points, found = _ordered(events, event, selection)
     kept, dropped = _select(events, found, keys, selection)
     rows = np.flatnonzero(kept)
     records = np.zeros(len(rows), record_dtype(selection))
     place = np.full(entries, -1)
     place[rows] = np.arange(len(rows))
-    rank = np.arange(len(event)) - np.repeat(np.cumsum(found) - found, found)
-    stored = (place[event] >= 0) & (rank < selection.stored_points)
-    records["points"][place[event[stored]], rank[stored]] = np.rint(points[stored] * CODES_PER_MM).astype(np.int16)
+    records["points"] = _stored(event, points, found, place, len(rows), selection)
     records["count"] = np.minimum(found[rows], selection.stored_points)
     records["points_found"], records["label"], records["vertex"] = found[rows], labels[rows], events.vertex[rows]
     records["key"] = shuffling(keys[rows])
@@ -193,6 +171,47 @@ def _records(file: File, events: Events, label: int, selection: Selection, last:
         records[name] = events.extra[name][rows]
     split = choose_split(keys[rows], dict(selection.fractions))
     return Chunk(records, split, entries, dropped, last, True)
+
+
+def _ordered(events: Events, event: np.ndarray, selection: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return event and coordinates of the points within the cuts, in the order of storing, and their number (n,)."""
+    inside = _inside(events.points, selection)
+    event, points = event[inside], events.points[inside]
+    found = np.bincount(event, minlength=len(events.counts))
+    if selection.order == "radius":
+        event, points = _sorted(event, np.hypot(points[:, 0], points[:, 1]), points)
+    elif events.amplitude is not None:
+        event, points = _sorted(event, -events.amplitude[inside], points)
+    return event, points, found
+
+
+def _stored(event, points, found: np.ndarray, place: np.ndarray, rows: int, selection: Selection) -> np.ndarray:
+    """Return the codes (rows, stored points, 3) of the first points of each event that has a place among the rows."""
+    codes = np.zeros((rows, selection.stored_points, 3), np.int16)
+    rank = np.arange(len(event)) - np.repeat(np.cumsum(found) - found, found)
+    stored = (place[event] >= 0) & (rank < selection.stored_points)
+    codes[place[event[stored]], rank[stored]] = np.rint(points[stored] * CODES_PER_MM).astype(np.int16)
+    return codes
+
+
+def encode_points(
+    points: list[np.ndarray], amplitude: list[np.ndarray] | None, selection: Selection
+) -> dict[str, np.ndarray]:
+    """Return `points` and `count` as they are stored of N events, each (n, 3) in the selection's unit.
+
+    Raises BadInput for coordinates that are not finite or in another unit, and for an event without any point left.
+    """
+    if not points:
+        return {"points": np.zeros((0, selection.stored_points, 3), np.int16), "count": np.zeros(0, np.uint16)}
+    counts, unknown = np.array([len(event) for event in points]), np.full((len(points), 3), np.nan, np.float32)
+    strength = None if amplitude is None else np.concatenate(amplitude)
+    events = Events(counts, np.concatenate(points), strength, unknown, unknown, {})
+    events = _in_mm(File("points", "arrays", len(points), frozenset(), None), events, selection.unit, 0)
+    event, kept, found = _ordered(events, np.repeat(np.arange(len(points)), counts), selection)
+    if not found.all():
+        raise BadInput(f"points of event {int(np.argmin(found > 0))}: none within the cuts in radius and z")
+    codes = _stored(event, kept, found, np.arange(len(points)), len(points), selection)
+    return {"points": codes, "count": np.minimum(found, selection.stored_points).astype(np.uint16)}
 
 
 def _keys(file: File, events: Events, event: np.ndarray, labels: np.ndarray) -> np.ndarray:

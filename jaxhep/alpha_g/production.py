@@ -1,19 +1,24 @@
 """The built-in simulation of the radial TPC as files, in each of the layouts that `layouts` reads."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import awkward as ak
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxhep import root
 from jaxhep.alpha_g import layouts
 from jaxhep.config import settings_from
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import one_of
+from jaxhep.event_chunks import in_baskets
+from jaxhep.files import aside
 
-SPECIES = ("annihilation", "cosmic")
-LEAST = {"annihilation": 1, "cosmic": 0}  # events, below which a sample makes no sense
+if TYPE_CHECKING:
+    from jaxhep.alpha_g.simulation import Settings
+
+SPECIES = {"annihilation": 1, "cosmic": 0}  # fewest events that make a sample
 BYTES_PER_EVENT = 6_500  # in a ROOT file
 FORMAT = 1  # raised when the simulation changes, so that earlier files are not taken for new ones
 FORMATS = {"root": "root", "hdf5": "h5", "parquet": "parquet"}
@@ -22,21 +27,18 @@ HDF5_POINTS = 2_000  # rows of an event in an HDF5 file; fuller ones are cut, an
 NOT_PHYSICS = ("annihilations", "cosmics", "seed", "folder", "format")
 
 
-def suffix(config: Any) -> str:
+def suffix(config: ConfigDict) -> str:
     """Return the ending of the files' names. Raises BadInput for an unknown format."""
     chosen = config.simulation.format
-    if chosen not in FORMATS:
-        wanted = ", ".join(FORMATS)
-        raise BadInput(f"config.simulation.format is {chosen!r}, wanted one of {wanted}{nearest(chosen, FORMATS)}")
-    return FORMATS[chosen]
+    return FORMATS[one_of(chosen, FORMATS, "config.simulation.format")]
 
 
-def resolve(config: Any) -> Any:
+def resolve(config: ConfigDict) -> ConfigDict:
     """Return the config: nothing in its simulation is left open."""
     return config
 
 
-def build_settings(config: Any):
+def build_settings(config: ConfigDict) -> "Settings":
     """Return the simulation's settings from `config.simulation`. Raises BadInput for a field it does not have."""
     from jaxhep.alpha_g import simulation
 
@@ -44,32 +46,24 @@ def build_settings(config: Any):
 
 
 def write(
-    path: Path, config: Any, species: str, first: int, events: int, settings, progress: Callable[[int], Any]
+    path: Path,
+    config: ConfigDict,
+    species: str,
+    first: int,
+    events: int,
+    settings: "Settings",
+    progress: Callable[[int], Any],
 ) -> None:
     """Write `events` events from number `first` on to a file; `progress` is told of each chunk's events."""
-    chunks = _chunks(species, config.simulation.seed, first, events, settings, progress)
-    {"root": write_root, "hdf5": write_hdf5, "parquet": write_parquet}[config.simulation.format](path, chunks)
-
-
-def _chunks(species: str, seed: int, first: int, events: int, settings, progress) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the simulation's columns, joined to chunks that are worth a basket."""
     from jaxhep.alpha_g import simulation
 
-    waiting: list[dict[str, np.ndarray]] = []
-    done = 0
-    for chunk in simulation.iterate(species, events, seed, settings, first_event=first):
-        waiting.append(chunk)
-        done += len(chunk["count"])
-        progress(len(chunk["count"]))
-        if sum(len(part["count"]) for part in waiting) >= root.CHUNK or done == events:
-            yield {name: np.concatenate([part[name] for part in waiting]) for name in waiting[0]}
-            waiting = []
+    found = simulation.iterate(species, events, config.simulation.seed, settings, first_event=first)
+    chunks = in_baskets(found, events, root.CHUNK, progress)
+    {"root": write_root, "hdf5": write_hdf5, "parquet": write_parquet}[config.simulation.format](path, chunks)
 
 
 def write_root(path: Path, chunks: Iterator[dict[str, np.ndarray]]) -> None:
     """Write the tree `spacepoints` with one jagged branch per coordinate."""
-    import awkward as ak
-
     jagged = [*layouts.POINT, layouts.AMPLITUDE]
     types = {
         "spacepoint": ak.types.from_datashape(
@@ -97,7 +91,8 @@ def write_parquet(path: Path, chunks: Iterator[dict[str, np.ndarray]]) -> None:
     three, one = pa.list_(pa.float32(), 3), pa.list_(pa.float32())
     fields = [("target", three), ("point_cloud", pa.list_(three)), ("amplitude", one)]
     schema = pa.schema([*fields, ("run", pa.uint32()), ("event", pa.uint32()), ("charged_pions", pa.int8())])
-    with _aside(path) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with aside(path) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
         for chunk in chunks:
             starts = pa.array(np.concatenate([[0], np.cumsum(chunk["count"])]), pa.int32())
             points = pa.FixedSizeListArray.from_arrays(pa.array(chunk["points"].reshape(-1)), 3)
@@ -118,7 +113,8 @@ def write_hdf5(path: Path, chunks: Iterator[dict[str, np.ndarray]]) -> None:
     import h5py
 
     cut = 0
-    with _aside(path) as partial, h5py.File(partial, "w") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with aside(path) as partial, h5py.File(partial, "w") as file:
         shape = (0, HDF5_POINTS, 10)
         # Half of the rows are padding, which compresses to nothing.
         options = {"maxshape": (None, *shape[1:]), "chunks": (16, *shape[1:]), "compression": "gzip"}
@@ -138,19 +134,3 @@ def write_hdf5(path: Path, chunks: Iterator[dict[str, np.ndarray]]) -> None:
             data[first:] = rows
     if cut:
         print(f"{path}: {cut} events with more than {HDF5_POINTS} spacepoints keep the first by amplitude")
-
-
-class _aside:
-    """A name beside the file, which takes its place when the block ends well and goes when it does not."""
-
-    def __init__(self, path: Path):
-        self.path, self.partial = path, path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.partial
-
-    def __exit__(self, kind, *_) -> None:
-        if kind is None:
-            os.replace(self.partial, self.path)
-        self.partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxhep import root
 from jaxhep.ams_ecal.recipes import Recipe
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, one_of
 from jaxhep.records import Chunk, choose_split, keys_of, shuffling
 
 CELL_BRANCH = "edep_cell"
@@ -65,10 +65,7 @@ def describe(selection: Selection, trees: list[root.Tree]) -> Selection:
 
     Raises BadInput naming the file for a missing branch, a wrong cell count, a wrong type.
     """
-    if selection.cell_unit not in MEV:
-        raise BadInput(
-            f"config.data.cell_unit is {selection.cell_unit!r}, wanted one of {', '.join(MEV)}{nearest(selection.cell_unit, MEV)}"
-        )
+    one_of(selection.cell_unit, MEV, "config.data.cell_unit")
     for tree in trees:
         root.require(tree, required_branches(selection))
         root.require_cells(tree, CELL_BRANCH, SHAPE[0] * SHAPE[1])
@@ -78,11 +75,6 @@ def describe(selection: Selection, trees: list[root.Tree]) -> Selection:
         identified={"run", "event"} <= common,
         generated="mom" in common,
     )
-
-
-def complete(selection: Selection, trees: list[root.Tree]) -> Selection:
-    """Return the selection: nothing of it waits for the content of all files."""
-    return selection
 
 
 def required_branches(selection: Selection) -> list[str]:
@@ -139,7 +131,7 @@ def read_records(tree: root.Tree, label: int | None, selection: Selection, start
             dropped = {}
 
 
-def expected_bytes(selection: Selection, labelled: list[tuple[root.Tree, int | None]]) -> float:
+def expected_bytes(selection: Selection, labelled: list[tuple[root.Tree, int | None]], record: np.dtype) -> float:
     """Return the size of the columns; what is selected is judged by the first entries of each label's first file."""
     events, fraction = 0.0, {}
     names = list(dict.fromkeys(_scalar_branches(selection)))
@@ -149,7 +141,7 @@ def expected_bytes(selection: Selection, labelled: list[tuple[root.Tree, int | N
             scalars = root.read_scalars(opened, names, 0, min(tree.entries, root.SUPERCHUNK))
             fraction[label] = float(np.mean(_select(selection, scalars, label)[0]))
         events += tree.entries * fraction.get(label, 0.0)
-    return events * record_dtype(selection).itemsize
+    return events * record.itemsize
 
 
 def encode_cells(values: np.ndarray, unit_mev: float, path: Path | str = "", first: int = 0) -> np.ndarray:
@@ -218,12 +210,16 @@ def _select(selection: Selection, scalars: dict[str, np.ndarray], label: int | N
     else:
         labels = np.full(len(energy), label, np.uint8)
     if recipe.track:
-        tracked = np.all([np.isfinite(scalars[name]) for name in TRACK_BRANCHES], axis=0)
-        # Beyond two metres lies no calorimeter, but the numbers that stand for "none" (-999, -9999).
-        tracked &= np.all([np.abs(scalars[name]) < 200 for name in TRACK_BRANCHES[:2]], axis=0)
+        tracked = has_track(np.array([scalars[name] for name in TRACK_BRANCHES]))
         dropped["no track"] = int(np.sum(kept & ~tracked))
         kept &= tracked
     return kept, labels, band, {reason: count for reason, count in dropped.items() if count}
+
+
+def has_track(values: np.ndarray) -> np.ndarray:
+    """Return which events (n,) have a track of these values (5, n): x, y in cm first."""
+    # Beyond two metres lies no calorimeter, but the numbers that stand for "none" (-999, -9999).
+    return np.isfinite(values).all(axis=0) & (np.abs(values[:2]) < 200).all(axis=0)
 
 
 def _split(recipe: Recipe, band: np.ndarray, keys: np.ndarray) -> np.ndarray:

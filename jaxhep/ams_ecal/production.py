@@ -3,29 +3,33 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxhep import root
 from jaxhep.ams_ecal.recipes import find_recipe
 from jaxhep.config import settings_from
 from jaxhep.errors import BadInput, nearest
+from jaxhep.event_chunks import in_baskets
 
-SPECIES = ("electron", "proton")
-LEAST = {"electron": 1, "proton": 1}  # events, below which a sample makes no sense
+if TYPE_CHECKING:
+    from jaxhep.ams_ecal.simulation import Settings
+
+SPECIES = {"electron": 1, "proton": 1}  # fewest events that make a sample
 BYTES_PER_EVENT = 1_800  # in a ROOT file
 FORMAT = 1  # raised when the simulation changes, so that earlier files are not taken for new ones
 # Fields of config.simulation beside the settings.
 NOT_PHYSICS = ("electrons", "protons", "seed", "folder", "variant")
 
 
-def suffix(config: Any) -> str:
+def suffix(config: ConfigDict) -> str:
     """Return the ending of the files' names."""
     return "root"
 
 
-def resolve(config: Any) -> Any:
+def resolve(config: ConfigDict) -> ConfigDict:
     """Return a copy of the config with the recipe's energies where it leaves them open, (0, 0)."""
     config = copy.deepcopy(config)
     for species, energies in find_recipe(config.data.recipe).simulated.items():
@@ -34,7 +38,7 @@ def resolve(config: Any) -> Any:
     return config
 
 
-def build_settings(config: Any):
+def build_settings(config: ConfigDict) -> "Settings":
     """Return the simulation's settings from `config.simulation`. Raises BadInput for a field it does not have."""
     from jaxhep.ams_ecal import simulation
 
@@ -48,11 +52,20 @@ def build_settings(config: Any):
 
 
 def write(
-    path: Path, config: Any, species: str, first: int, events: int, settings, progress: Callable[[int], Any]
+    path: Path,
+    config: ConfigDict,
+    species: str,
+    first: int,
+    events: int,
+    settings: "Settings",
+    progress: Callable[[int], Any],
 ) -> None:
     """Write `events` events from number `first` on to a ROOT file; `progress` is told of each chunk's events."""
-    chunks = _chunks(species, config.simulation.seed, first, events, settings, progress)
-    root.write_tree(path, "t1", tree_types(), chunks)
+    from jaxhep.ams_ecal import simulation
+
+    chunks = simulation.iterate(species, events, config.simulation.seed, settings, first_event=first)
+    wanted = ({name: chunk[name] for name in (*tree_types(),)} for chunk in chunks)
+    root.write_tree(path, "t1", tree_types(), in_baskets(wanted, events, root.CHUNK, progress))
 
 
 def tree_types() -> dict[str, Any]:
@@ -65,19 +78,3 @@ def tree_types() -> dict[str, Any]:
     }
     types |= dict.fromkeys(("en3d", "mom", "weight", "trd_lik", "TRD_e_likelihood", "TRD_p_likelihood"), np.float32)
     return types | {f"Trk_Ecal_Inci_{name}": one for name in ("X", "Y", "Z", "Zenith", "Azimutal")}
-
-
-def _chunks(species: str, seed: int, first: int, events: int, settings, progress):
-    """Yield the columns of the events in chunks of one basket each."""
-    from jaxhep.ams_ecal import simulation
-
-    waiting: list[dict[str, np.ndarray]] = []
-    done = 0
-    for chunk in simulation.iterate(species, events, seed, settings, first_event=first):
-        waiting.append(chunk)
-        size = len(chunk["en3d"])
-        done += size
-        progress(size)
-        if sum(len(part["en3d"]) for part in waiting) >= root.CHUNK or done == events:
-            yield {name: np.concatenate([part[name] for part in waiting]) for name in tree_types()}
-            waiting = []

@@ -6,7 +6,7 @@ event identity, so that more files move no event from one split to another.
 
 from typing import NamedTuple
 
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import one_of
 
 
 class Band(NamedTuple):
@@ -59,9 +59,7 @@ RECIPES = {
 
 def find_recipe(name: str) -> Recipe:
     """Return a recipe by name. Raises BadInput for an unknown one."""
-    if name not in RECIPES:
-        raise BadInput(f"config.data.recipe is {name!r}, wanted one of {', '.join(RECIPES)}{nearest(name, RECIPES)}")
-    return RECIPES[name]
+    return RECIPES[one_of(name, RECIPES, "config.data.recipe")]
 
 
 def all_to_test(recipe: Recipe, label: str = "file") -> Recipe:

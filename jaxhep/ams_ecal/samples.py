@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from jaxhep import root
 from jaxhep.ams_ecal import features
 from jaxhep.ams_ecal.recipes import Recipe, all_to_test, find_recipe
@@ -13,7 +15,7 @@ from jaxhep.manifest import Source, check_apart, origin_of, read_manifest
 LABELS = {"electron": 1, "proton": 0}
 
 
-def find_sources(config: Any, simulated: Callable[[], dict[str, list[Path]]]) -> list[Source]:
+def find_sources(config: ConfigDict, simulated: Callable[[], dict[str, list[Path]]]) -> list[Source]:
     """Return (file, label) pairs: the user's files, or those of `simulated()` where none are named.
 
     Raises BadInput where files and recipe do not fit or a class is missing.
@@ -38,13 +40,14 @@ def find_sources(config: Any, simulated: Callable[[], dict[str, list[Path]]]) ->
     return [(path, label) for species, label in LABELS.items() for path in files[species]]
 
 
-def scoring_sources(config: Any, named: dict[str, str]) -> list[Source]:
-    """Return (file, label) pairs of the patterns `electrons`, `protons` or `files` (flight data) in `named`."""
-    if named["files"] and (named["electrons"] or named["protons"]):
-        raise BadInput("--files are labelled by the TRD cuts: name them, or --electrons and --protons")
-    if named["files"]:
-        return [(path, None) for path in root.expand(named["files"], "flight data")]
-    return _labelled(named)
+def scoring_sources(config: ConfigDict) -> list[Source]:
+    """Return (file, label) pairs of config.data.electrons and protons, or of files (flight data)."""
+    data = config.data
+    if data.files and (data.electrons or data.protons):
+        raise BadInput("config.data.files are labelled by the TRD cuts: name them, or electrons and protons")
+    if data.files:
+        return [(path, None) for path in root.expand(data.files, "flight data")]
+    return _labelled(data)
 
 
 def _labelled(named: Any) -> list[Source]:
@@ -55,23 +58,23 @@ def _labelled(named: Any) -> list[Source]:
     return [(path, label) for species, label in LABELS.items() for path in found[species]]
 
 
-def build_selection(config: Any) -> features.Selection:
+def build_selection(config: ConfigDict) -> features.Selection:
     """Return what the config keeps of the files. Raises BadInput for an unknown recipe."""
     return _selection(config, find_recipe(config.data.recipe))
 
 
-def scoring_selection(config: Any, named: dict[str, str]) -> features.Selection:
+def scoring_selection(config: ConfigDict) -> features.Selection:
     """Return the selection that keeps every event, whatever its energy, in the test split."""
-    return _selection(config, all_to_test(find_recipe(config.data.recipe), "trd" if named["files"] else "file"))
+    return _selection(config, all_to_test(find_recipe(config.data.recipe), "trd" if config.data.files else "file"))
 
 
-def _selection(config: Any, recipe: Recipe) -> features.Selection:
+def _selection(config: ConfigDict, recipe: Recipe) -> features.Selection:
     data = config.data
     labelling = features.Labelling(data.label_branch, data.electron_below, data.proton_above)
     return features.Selection(recipe, data.cell_unit, data.tree, labelling)
 
 
-def identity_of(config: Any, selection: features.Selection) -> dict[str, Any]:
+def identity_of(config: ConfigDict, selection: features.Selection) -> dict[str, Any]:
     """Return what decides the content of the prepared columns, beside the files."""
     recipe = selection.recipe
     return {
@@ -82,12 +85,12 @@ def identity_of(config: Any, selection: features.Selection) -> dict[str, Any]:
     }
 
 
-def name_of(config: Any) -> str:
+def name_of(config: ConfigDict) -> str:
     """Return the name by which the prepared folder is recognised."""
     return config.data.recipe
 
 
-def manifest_facts(config: Any, selection: features.Selection) -> dict[str, Any]:
+def manifest_facts(config: ConfigDict, selection: features.Selection) -> dict[str, Any]:
     """Return what the manifest says of this data set beyond files and counts."""
     recipe = selection.recipe
     return {
@@ -102,16 +105,15 @@ def manifest_facts(config: Any, selection: features.Selection) -> dict[str, Any]
     }
 
 
-def check_prepared(folder: Path, config: Any) -> Path:
-    """Return the folder. Raises BadInput where it is no prepared data set, or one of another recipe."""
+def check_prepared(folder: Path, config: ConfigDict) -> None:
+    """Raise BadInput where it is no prepared data set, or one of another recipe."""
     manifest = read_manifest(folder)
     found = manifest.get("recipe", f"for {manifest['experiment']}")
     if found != config.data.recipe:
         raise BadInput(f"{folder}: prepared by recipe {found}, wanted {config.data.recipe} (config.data.recipe)")
-    return folder
 
 
-def check_splits(folder: Path, config: Any) -> None:
+def check_splits(folder: Path, config: ConfigDict) -> None:
     """Raise BadInput where a split that the recipe fills has no events, or none of one class."""
     recipe = find_recipe(config.data.recipe)
     manifest = read_manifest(folder)

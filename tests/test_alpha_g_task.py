@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from jaxhep import losses, network
-from jaxhep.alpha_g import inputs
+from jaxhep import losses, session
+from jaxhep.alpha_g import task
 from jaxhep.alpha_g.features import CODES_PER_MM
 from jaxhep.config import load_config
 from jaxhep.errors import BadInput
@@ -40,9 +40,9 @@ def batch():
 
 def test_padding_repeats_real_points_or_masks_what_is_missing(config, batch):
     config.inputs.centre = "none"
-    repeated = inputs.build_inputs(config, {})(batch)
+    repeated = task.build_inputs(config)(batch)
     config.inputs.padding = "mask"
-    points, mask = inputs.build_inputs(config, {})(batch)
+    points, mask = task.build_inputs(config)(batch)
     for event, count in enumerate(np.minimum(batch["count"], 8).tolist()):
         wanted = batch["points"][event][np.arange(8) % count] / CODES_PER_MM
         np.testing.assert_allclose(repeated[event], wanted, rtol=1e-6)
@@ -52,8 +52,8 @@ def test_padding_repeats_real_points_or_masks_what_is_missing(config, batch):
 
 def test_the_centre_is_the_mean_of_the_real_points_that_are_seen(config, batch):
     config.inputs.unit_mm = 10.0
-    points = inputs.build_inputs(config, {})(batch)
-    predicted = inputs.finish(config)(jnp.full((64, 1), 1.5), batch)
+    points = task.build_inputs(config)(batch)
+    predicted = task.build_decode(config)(jnp.full((64, 1), 1.5), batch)
     for event, count in enumerate(np.minimum(batch["count"], 8).tolist()):
         z = batch["points"][event, :count, 2] / CODES_PER_MM
         np.testing.assert_allclose(points[event, :count, 2], (z - z.mean()) / 10, atol=1e-4)
@@ -62,11 +62,11 @@ def test_the_centre_is_the_mean_of_the_real_points_that_are_seen(config, batch):
 
 def augmented(config, batch, key=1, **fields):
     config.augment.update(fields)
-    return inputs.build_augment(config)(jax.random.key(key), batch)
+    return task.build_augment(config)(jax.random.key(key), batch)
 
 
 def test_nothing_asked_nothing_changed(config):
-    assert inputs.build_augment(config) is None
+    assert task.build_augment(config) is None
 
 
 def test_rotation_turns_points_and_truth_together(config, batch):
@@ -107,9 +107,7 @@ def test_the_shift_moves_the_whole_event_and_stays_in_the_detector(config, batch
     assert shift.max() > 100
     assert shift.min() < -100
     # With the mean subtracted the network sees the same event, and the target moves with it.
-    np.testing.assert_allclose(
-        inputs.build_inputs(config, {})(found), inputs.build_inputs(config, {})(batch), atol=2e-3
-    )
+    np.testing.assert_allclose(task.build_inputs(config)(found), task.build_inputs(config)(batch), atol=2e-3)
 
 
 def test_the_choice_takes_other_real_points_each_time(config, batch):
@@ -125,20 +123,20 @@ def test_the_choice_takes_other_real_points_each_time(config, batch):
     np.testing.assert_array_equal(one["vertex"], batch["vertex"])
     # Scoring takes points spread evenly over the event, and training those that were chosen.
     config.inputs.centre = "none"
-    scored, trained = (inputs.build_inputs(config, {})(found) for found in (batch, one))
+    scored, trained = (task.build_inputs(config)(found) for found in (batch, one))
     np.testing.assert_array_equal(scored[full], batch["points"][full][np.arange(8) * STORED // 8] / CODES_PER_MM)
     np.testing.assert_array_equal(trained[full], one["points"][full])
 
 
 @pytest.mark.parametrize("kind", [*losses.RESIDUAL_LOSSES, *losses.WIDTH_LOSSES])
-@pytest.mark.parametrize("target", inputs.TARGETS)
+@pytest.mark.parametrize("target", task.TARGETS)
 def test_losses_are_the_textbook_formulas_in_mm(kind, target, config, batch):
     config.target, config.loss.kind, config.loss.delta_mm, config.inputs.unit_mm = target, kind, 2.0, 100.0
-    columns = np.array(inputs.TARGETS[target])
-    wanted_outputs = inputs.model_arguments(config)["outputs"]
+    columns = np.array(task.TARGETS[target])
+    wanted_outputs = task.build(config).arguments["outputs"]
     outputs = jnp.asarray(np.random.default_rng(1).normal(0, 0.02, (64, wanted_outputs)).astype(np.float32))
-    found = inputs.build_loss(config, {})(outputs, batch)
-    predicted = np.asarray(inputs.finish(config)(outputs, batch), np.float64)
+    found = task.build_loss(config, {})(outputs, batch)
+    predicted = np.asarray(task.build_decode(config)(outputs, batch), np.float64)
     residual, width = predicted[:, : len(columns)] - batch["vertex"][:, columns], predicted[:, len(columns) :]
     size = np.abs(residual)
     wanted = {
@@ -150,7 +148,7 @@ def test_losses_are_the_textbook_formulas_in_mm(kind, target, config, batch):
         "laplace_nll": lambda: (size / width + np.log(width)).sum(1),
     }[kind]()
     np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=1e-3)
-    np.testing.assert_allclose(inputs.build_figure(config)(outputs, batch), size.mean(1), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(task.build_metric(config)(outputs, batch), size.mean(1), rtol=1e-4, atol=1e-3)
     assert wanted_outputs == len(columns) * (2 if kind in losses.WIDTH_LOSSES else 1)
 
 
@@ -174,8 +172,7 @@ def test_gradients_are_finite_at_a_perfect_prediction():
 def test_each_config_has_its_number_of_parameters(name, parameters):
     for variant in ("", ":paper"):
         config = load_config(str(ROOT / f"configs/{name}.py{variant}"))
-        inputs.check(config)
-        assert network.summary(config).splitlines()[-1] == f"trainable parameters: {parameters}"
+        assert session.summary(config, task.build(config)).splitlines()[-1] == f"trainable parameters: {parameters}"
         assert parameters == int("".join(filter(str.isdigit, documented_parameters(name))))
 
 
@@ -200,7 +197,7 @@ def documented_parameters(name):
 def test_settings_without_sense_are_refused(section, field, value, message, config):
     config[section][field] = value
     with pytest.raises(BadInput, match=message):
-        inputs.check(config)
+        task.check(config)
 
 
 def test_x_and_y_cannot_be_learnt_where_they_are_not_known(config, batch):
@@ -208,9 +205,9 @@ def test_x_and_y_cannot_be_learnt_where_they_are_not_known(config, batch):
     batch = {name: np.array(values) for name, values in batch.items()}
     batch["vertex"][:, :2] = np.nan
     with pytest.raises(BadInput, match=r"config.target is 'xyz', but the data hold the true z alone"):
-        inputs.missing(config, batch)
+        task.check_columns(config, batch)
     config.target = "z"
-    inputs.missing(config, batch)
+    task.check_columns(config, batch)
     config.inputs.points = STORED + 1
     with pytest.raises(BadInput, match="the prepared data hold 12"):
-        inputs.missing(config, batch)
+        task.check_columns(config, batch)

@@ -1,40 +1,63 @@
-"""Columns of a batch -> spacepoints for the network, its loss and its prediction in mm, inside the compiled step.
+"""What a vertex network is asked: spacepoints of a batch -> its input, loss and prediction in mm, inside the compiled step.
 
 Axes: B batch, S stored points, P points that the network sees, D predicted coordinates (1: z; 3: x, y, z).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
+from jaxhep.alpha_g import features
+from jaxhep.alpha_g.config import TARGETS
 from jaxhep.alpha_g.features import CODES_PER_MM
 from jaxhep.alpha_g.geometry import HALF_LENGTH_MM
-from jaxhep.errors import BadInput, nearest
+from jaxhep.alpha_g.samples import build_selection
+from jaxhep.errors import BadInput, one_of
 from jaxhep.losses import LOG_WIDTH_RANGE, RESIDUAL_LOSSES, WIDTH_LOSSES
+from jaxhep.models import POINTS
+from jaxhep.steps import Augment, Batch, Loss
+from jaxhep.task import Task
 
-NETWORKS = ("pointnet",)  # of MODELS, those that take points
-FIGURE = "absolute_error"  # mm, mean over the coordinates predicted
-FIGURE_LABEL = "Mean |residual| [mm]"
-TARGETS = {"z": (2,), "xyz": (0, 1, 2)}
 PADDINGS = ("repeat", "mask")
 CENTRES = ("mean", "none")
-Batch = dict[str, jax.Array]
 
 
-def check(config: Any) -> None:
-    """Raise BadInput where inputs, augmentation, target or loss do not exist."""
+def build(config: ConfigDict) -> Task:
+    """Return the task of a config. Raises BadInput where inputs, augmentation, target or loss make no sense."""
+    check(config)
+    coordinates = len(TARGETS[config.target])
+    widths = coordinates if config.loss.kind in WIDTH_LOSSES else 0
+    return Task(
+        networks=POINTS,
+        columns=("points", "count"),
+        targets=("vertex", "label"),
+        input_shape=(config.inputs.points, 3),
+        example=partial(example, config),
+        inputs=lambda scaling: build_inputs(config),
+        loss=partial(build_loss, config),
+        metric=build_metric(config),
+        metric_name="absolute_error",
+        metric_label="Mean |residual| [mm]",
+        decode=build_decode(config),
+        augment=build_augment(config),
+        arguments={"outputs": coordinates + widths, "z_output": coordinates - 1},
+        check_columns=partial(check_columns, config),
+        encode=partial(encode, config),
+    )
+
+
+def check(config: ConfigDict) -> None:
+    """Raise BadInput where inputs, augmentation, target or loss make no sense."""
     chosen = config.inputs
-    for name, value, known in (
-        ("target", config.target, TARGETS),
-        ("inputs.padding", chosen.padding, PADDINGS),
-        ("inputs.centre", chosen.centre, CENTRES),
-        ("loss.kind", config.loss.kind, (*RESIDUAL_LOSSES, *WIDTH_LOSSES)),
-    ):
-        if value not in known:
-            raise BadInput(f"config.{name} is {value!r}, wanted one of {', '.join(known)}{nearest(value, known)}")
+    one_of(config.target, TARGETS, "config.target")
+    one_of(chosen.padding, PADDINGS, "config.inputs.padding")
+    one_of(chosen.centre, CENTRES, "config.inputs.centre")
+    one_of(config.loss.kind, (*RESIDUAL_LOSSES, *WIDTH_LOSSES), "config.loss.kind")
     if not 1 <= chosen.points <= config.data.stored_points:
         raise BadInput(
             f"config.inputs.points is {chosen.points}, wanted 1 to the {config.data.stored_points} of config.data.stored_points"
@@ -50,7 +73,7 @@ def check(config: Any) -> None:
         raise BadInput(f"config.augment.shift_z_mm is {config.augment.shift_z_mm}, wanted 0 to {2 * HALF_LENGTH_MM:g}")
 
 
-def missing(config: Any, columns: dict[str, np.ndarray]) -> None:
+def check_columns(config: ConfigDict, columns: Mapping[str, np.ndarray]) -> None:
     """Raise BadInput where the prepared columns lack what the network is to predict or has too few points."""
     if columns["points"].shape[1] < config.inputs.points:
         raise BadInput(
@@ -60,28 +83,27 @@ def missing(config: Any, columns: dict[str, np.ndarray]) -> None:
         raise BadInput(f"config.target is {config.target!r}, but the data hold the true z alone; use config.target=z")
 
 
-def column_names(config: Any) -> tuple[str, ...]:
-    """Return the columns that a batch needs."""
-    return ("points", "count", "vertex", "label")
-
-
-def input_shape(config: Any) -> tuple[int, int]:
-    """Return points and coordinates of the network's input."""
-    return config.inputs.points, 3
-
-
-def example(config: Any, events: int) -> Batch:
+def example(config: ConfigDict, events: int) -> Batch:
     """Return an empty batch of the right shapes, for initialising and compiling."""
     points = jnp.zeros((events, config.data.stored_points, 3), jnp.int16)
     vertex, one = jnp.zeros((events, 3), jnp.float32), jnp.ones(events, jnp.uint16)
     return {"points": points, "count": one, "vertex": vertex, "label": one.astype(jnp.uint8)}
 
 
-def model_arguments(config: Any) -> dict[str, Any]:
-    """Return what the network must be told beyond its settings: its outputs and which of them is z."""
-    coordinates = len(TARGETS[config.target])
-    widths = coordinates if config.loss.kind in WIDTH_LOSSES else 0
-    return {"outputs": coordinates + widths, "z_output": coordinates - 1}
+def encode(config: ConfigDict, points: Sequence[np.ndarray], amplitude: Sequence[np.ndarray] | None = None) -> Batch:
+    """Return columns of N events: points, each (n, 3) in config.data.unit, and the amplitudes (n,) that order them.
+
+    The cuts and the order are those of the files that the network was trained on. Raises BadInput for other shapes, for
+    coordinates that are not finite or in another unit, and for an event without any point in the gas.
+    """
+    events = [np.asarray(event, np.float32) for event in points]
+    for number, event in enumerate(events):
+        if event.ndim != 2 or event.shape[1] != 3:
+            raise BadInput(f"points of event {number} have shape {event.shape}, wanted (points, 3)")
+    if amplitude is not None and [len(values) for values in amplitude] != [len(event) for event in events]:
+        raise BadInput("amplitude has other lengths than points, wanted one value for each point")
+    strength = None if amplitude is None else [np.asarray(values, np.float32) for values in amplitude]
+    return features.encode_points(events, strength, build_selection(config))
 
 
 def in_mm(batch: Batch) -> jax.Array:
@@ -90,7 +112,7 @@ def in_mm(batch: Batch) -> jax.Array:
     return points / jnp.float32(CODES_PER_MM) if points.dtype == jnp.int16 else points
 
 
-def choose_points(config: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def choose_points(config: ConfigDict, batch: Batch) -> tuple[jax.Array, jax.Array]:
     """Return P points (B, P, 3) in mm and which of them are real (B, P); the others repeat real ones.
 
     The first P; or, of a network that was trained on random choices, P spread evenly over all.
@@ -105,14 +127,14 @@ def choose_points(config: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
     return jnp.take_along_axis(points, taken[..., None], axis=1), number < count
 
 
-def centre_of(config: Any, points: jax.Array, real: jax.Array) -> jax.Array:
+def centre_of(config: ConfigDict, points: jax.Array, real: jax.Array) -> jax.Array:
     """Return the z (B,) in mm that is subtracted from points and target: the mean of the real points, or zero."""
     if config.inputs.centre == "none":
         return jnp.zeros(len(points))
     return jnp.sum(jnp.where(real, points[..., 2], 0), axis=1) / jnp.sum(real, axis=1)
 
 
-def build_inputs(config: Any, scaling: dict[str, float]) -> Callable[[Batch], Any]:
+def build_inputs(config: ConfigDict) -> Callable[[Batch], Any]:
     """Return batch -> points (B, P, 3) over `unit_mm`, with the mask of real ones (B, P) where padding is masked."""
 
     def inputs(batch: Batch):
@@ -123,7 +145,7 @@ def build_inputs(config: Any, scaling: dict[str, float]) -> Callable[[Batch], An
     return inputs
 
 
-def build_augment(config: Any) -> Callable[[jax.Array, Batch], Batch] | None:
+def build_augment(config: ConfigDict) -> Augment | None:
     """Return (key, batch) -> batch changed as nature might have made it, truth included; None where nothing is asked.
 
     Rotation about z and reflections are symmetries of detector and annihilation (a mirror turns the two charges into
@@ -167,7 +189,7 @@ def rotated(xyz: jax.Array, angle: jax.Array) -> jax.Array:
     return jnp.stack([cosine * x - sine * y, sine * x + cosine * y, z], axis=-1)
 
 
-def finish(config: Any) -> Callable[[jax.Array, Batch], jax.Array]:
+def build_decode(config: ConfigDict) -> Callable[[jax.Array, Batch], jax.Array]:
     """Return (outputs (B, D or 2 D), batch) -> predicted coordinates and, where there are any, widths, all in mm."""
     coordinates = len(TARGETS[config.target])
 
@@ -183,18 +205,18 @@ def finish(config: Any) -> Callable[[jax.Array, Batch], jax.Array]:
     return predict
 
 
-def _log_width(config: Any, outputs: jax.Array) -> jax.Array:
+def _log_width(config: ConfigDict, outputs: jax.Array) -> jax.Array:
     """Return the logarithm of the width in mm: a network that says nothing yet gives `config.loss.width_mm`."""
     return outputs + np.log(config.loss.width_mm)
 
 
-def _residual(config: Any, outputs: jax.Array, batch: Batch) -> jax.Array:
+def _residual(config: ConfigDict, outputs: jax.Array, batch: Batch) -> jax.Array:
     """Return prediction minus truth (B, D) in mm."""
     columns = TARGETS[config.target]
-    return finish(config)(outputs, batch)[:, : len(columns)] - batch["vertex"][:, np.array(columns)]
+    return build_decode(config)(outputs, batch)[:, : len(columns)] - batch["vertex"][:, np.array(columns)]
 
 
-def build_loss(config: Any, facts: dict[str, Any]) -> Callable[[jax.Array, Batch], jax.Array]:
+def build_loss(config: ConfigDict, facts: dict[str, Any]) -> Loss:
     """Return (outputs, batch) -> loss per event (B,), of residuals in mm."""
     kind, coordinates = config.loss.kind, len(TARGETS[config.target])
 
@@ -209,16 +231,6 @@ def build_loss(config: Any, facts: dict[str, Any]) -> Callable[[jax.Array, Batch
     return loss
 
 
-def build_figure(config: Any) -> Callable[[jax.Array, Batch], jax.Array]:
+def build_metric(config: ConfigDict) -> Loss:
     """Return (outputs, batch) -> mean absolute residual of each event (B,) in mm."""
     return lambda outputs, batch: jnp.mean(jnp.abs(_residual(config, outputs, batch)), axis=1)
-
-
-def training_facts(config: Any, labels: np.ndarray) -> dict[str, Any]:
-    """Return what the loss needs to know of the training events: nothing."""
-    return {}
-
-
-def describe(facts: dict[str, Any]) -> list[str]:
-    """Return what is printed of the training events: nothing more."""
-    return []

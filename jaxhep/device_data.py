@@ -6,21 +6,18 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
 
 from jaxhep.data import Split
 from jaxhep.ensemble import free_bytes
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, one_of
 
 CHOICES = ("auto", "device", "host")
 
 
-def check(config: Any) -> None:
+def check(config: ConfigDict) -> None:
     """Raise BadInput where config.parallel.data is none of the choices."""
-    chosen = config.parallel.data
-    if chosen not in CHOICES:
-        raise BadInput(
-            f"config.parallel.data is {chosen!r}, wanted one of {', '.join(CHOICES)}{nearest(chosen, CHOICES)}"
-        )
+    one_of(config.parallel.data, CHOICES, "config.parallel.data")
 
 
 def bytes_of(split: Split, names: tuple[str, ...]) -> int:
@@ -29,7 +26,7 @@ def bytes_of(split: Split, names: tuple[str, ...]) -> int:
     return sum(len(split) * column.dtype.itemsize * math.prod(column.shape[1:]) for column in columns)
 
 
-def wanted(config: Any, size: int, device: jax.Device) -> bool:
+def wanted(config: ConfigDict, size: int, device: jax.Device) -> bool:
     """Return whether columns of `size` bytes are to be kept on the devices.
 
     "auto" keeps them on accelerators where they take at most config.parallel.data_gb and half of what one device has
@@ -48,13 +45,26 @@ def wanted(config: Any, size: int, device: jax.Device) -> bool:
     return size <= limit and (free is None or size <= free / 2)
 
 
+def events_placed(split: Split, sharding: NamedSharding) -> int:
+    """Return the events of placed columns: of those that are shared among devices, as many as divide."""
+    shards = len(sharding.device_set) if sharding.spec else 1
+    return -(-len(split) // shards) * shards
+
+
+def shapes_of(split: Split, names: tuple[str, ...], sharding: NamedSharding) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of what `place` gives."""
+    events, columns = events_placed(split, sharding), split.columns
+    return {
+        n: jax.ShapeDtypeStruct((events, *columns[n].shape[1:]), columns[n].dtype, sharding=sharding) for n in names
+    }
+
+
 def place(split: Split, names: tuple[str, ...], sharding: NamedSharding) -> dict[str, jax.Array]:
     """Return the named columns of the events used as arrays on the devices.
 
     Where the sharding shares events among devices, events of zeros are added until they divide; no order names them.
     """
-    shards = len(sharding.device_set) if sharding.spec else 1
-    events = -(-len(split) // shards) * shards
+    events = events_placed(split, sharding)
 
     def column(name: str) -> jax.Array:
         values = split.columns[name]

@@ -1,32 +1,50 @@
-"""Columns of a batch -> input of the network, inside the compiled step: decoding, channels, window around the track.
+"""What a calorimeter network is asked: cells of a batch -> its input, the loss, and arrays of a user -> cells.
 
 Axes: B batch, H 18 layers, W cells, C channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from jaxhep.ams_ecal.features import CODES_PER_UNIT, SHAPE
+from jaxhep.ams_ecal.features import CODES_PER_UNIT, MEV, SHAPE, encode_cells, has_track
 from jaxhep.ams_ecal.geometry import MEASURES_X, crossed_cells, crossed_positions
-from jaxhep.errors import BadInput, nearest
+from jaxhep.errors import BadInput, one_of
 from jaxhep.losses import binary_cross_entropy, is_correct
+from jaxhep.models import IMAGES
+from jaxhep.steps import Batch, Loss
+from jaxhep.task import Task
 
 MODES = ("crop", "mask")
-NETWORKS = ("mlp", "cnn", "resnet10", "resnet18", "cvt")  # of MODELS, those that take images of cells
-FIGURE = "accuracy"  # what is followed beside the loss
-FIGURE_LABEL = "Accuracy"
 
 
-def check(config: Any) -> None:
-    """Raise BadInput where the config's inputs do not exist."""
+def build(config: ConfigDict) -> Task:
+    """Return the task of a config. Raises BadInput where its inputs do not exist."""
     build_inputs(config, {"log_cell_mean": 1.0})
+    window = config.inputs.window
+    cells = window if window and config.inputs.window_mode == "crop" else SHAPE[1]
+    return Task(
+        networks=IMAGES,
+        columns=("cells", "track") if window else ("cells",),
+        input_shape=(SHAPE[0], cells, config.inputs.channels),
+        example=partial(example, config),
+        inputs=partial(build_inputs, config),
+        loss=build_loss,
+        metric=is_correct,
+        facts=partial(facts_of, config),
+        describe=describe,
+        check_columns=partial(check_columns, config),
+        encode=partial(encode, config),
+        arguments={"outputs": 1},
+    )
 
 
-def missing(config: Any, columns: dict[str, np.ndarray]) -> None:
+def check_columns(config: ConfigDict, columns: Mapping[str, np.ndarray]) -> None:
     """Raise BadInput where the prepared columns lack what the inputs need."""
     if config.inputs.window and "track" not in columns:
         raise BadInput(
@@ -34,24 +52,33 @@ def missing(config: Any, columns: dict[str, np.ndarray]) -> None:
         )
 
 
-def column_names(config: Any) -> tuple[str, ...]:
-    """Return the columns that a batch needs."""
-    return ("cells", "label", "track") if config.inputs.window else ("cells", "label")
+def encode(config: ConfigDict, cells: np.ndarray, track: np.ndarray | None = None) -> Batch:
+    """Return columns of cells (N, 18, 72) or (N, 1296) in config.data.cell_unit, and track (N, 5) for a window.
+
+    track: x, y, z in cm at the calorimeter, zenith and azimuth in rad. Raises BadInput for other shapes, and for
+    energies that are negative or not finite.
+    """
+    cells = np.asarray(cells)
+    if cells.shape[1:] not in (SHAPE, (SHAPE[0] * SHAPE[1],)):
+        raise BadInput(f"cells have shape {cells.shape}, wanted (N, {SHAPE[0]}, {SHAPE[1]}) or (N, 1296)")
+    if not np.issubdtype(cells.dtype, np.floating):
+        cells = cells.astype(np.float32)
+    codes = encode_cells(cells.reshape(len(cells), -1), MEV[config.data.cell_unit], "cells")
+    if not config.inputs.window:
+        if track is not None:
+            raise BadInput("track is given, but this network takes whole layers: it looks at no window around a track")
+        return {"cells": codes}
+    if track is None or np.shape(track) != (len(cells), 5):
+        found = "no track" if track is None else f"a track of shape {np.shape(track)}"
+        raise BadInput(f"{found}, wanted ({len(cells)}, 5): this network looks at a window around the track")
+    track = np.asarray(track, np.float32)
+    if not has_track(track.T).all():
+        event = int(np.argmin(has_track(track.T)))
+        raise BadInput(f"track of event {event} is {track[event]}, wanted a finite one within two metres")
+    return {"cells": codes, "track": track}
 
 
-def input_shape(config: Any) -> tuple[int, int, int]:
-    """Return layers, cells and channels of the network's input."""
-    chosen = config.inputs
-    cells = chosen.window if chosen.window and chosen.window_mode == "crop" else SHAPE[1]
-    return SHAPE[0], cells, chosen.channels
-
-
-def model_arguments(config: Any) -> dict[str, Any]:
-    """Return what the network must be told beyond its settings: nothing."""
-    return {}
-
-
-def build_inputs(config: Any, scaling: dict[str, float]) -> Callable[[dict[str, jax.Array]], jax.Array]:
+def build_inputs(config: ConfigDict, scaling: dict[str, float]) -> Callable[[Batch], jax.Array]:
     """Return batch -> (B, 18, W, C) float32: log(1 + E / MeV) over its mean over hit cells in training.
 
     Of `config.inputs`, channels: 1, or 2 with the y-measuring layers in channel 0 and the x-measuring ones in channel 1, the other view
@@ -67,12 +94,9 @@ def build_inputs(config: Any, scaling: dict[str, float]) -> Callable[[dict[str, 
         raise BadInput(
             f"config.inputs.window is {window}, wanted 0 (all cells) or an odd number of cells up to {SHAPE[1] - 1}"
         )
-    if window_mode not in MODES:
-        raise BadInput(
-            f"config.inputs.window_mode is {window_mode!r}, wanted one of {', '.join(MODES)}{nearest(window_mode, MODES)}"
-        )
+    one_of(window_mode, MODES, "config.inputs.window_mode")
 
-    def inputs(batch: dict[str, jax.Array]) -> jax.Array:
+    def inputs(batch: Batch) -> jax.Array:
         image = batch["cells"].astype(jnp.float32) / (CODES_PER_UNIT * scale)
         if window:
             image = around_track(image, cells_of_track(batch["track"]), window, window_mode)
@@ -101,36 +125,18 @@ def around_track(image: jax.Array, cells: jax.Array, window: int, mode: str) -> 
     return jnp.where(inside, taken, 0)
 
 
-def example(config: Any, events: int) -> dict[str, jax.Array]:
+def example(config: ConfigDict, events: int) -> Batch:
     """Return an empty batch of the right shapes, for initialising and compiling."""
     batch = {"cells": jnp.zeros((events, *SHAPE), jnp.uint16), "label": jnp.zeros(events, jnp.uint8)}
     return batch | ({"track": jnp.zeros((events, 5), jnp.float32)} if config.inputs.window else {})
 
 
-def build_augment(config: Any) -> None:
-    """Return no change of training batches."""
+def build_loss(facts: dict[str, Any]) -> Loss:
+    """Return (logits, batch) -> cross-entropy per event, electrons weighted."""
+    return lambda logits, batch: binary_cross_entropy(logits, batch["label"], facts["electron_weight"])
 
 
-def build_loss(config: Any, facts: dict[str, Any]) -> Callable:
-    """Return (logits, batch) -> weighted cross-entropy per event."""
-
-    def loss(logits, batch):
-        return binary_cross_entropy(logits, batch["label"], facts["electron_weight"])
-
-    return loss
-
-
-def build_figure(config: Any) -> Callable:
-    """Return (logits, batch) -> whether each event is on the right side of zero."""
-    return is_correct
-
-
-def finish(config: Any) -> Callable:
-    """Return (logits, batch) -> what is stored: the logits."""
-    return lambda logits, batch: logits
-
-
-def training_facts(config: Any, labels: np.ndarray) -> dict[str, Any]:
+def facts_of(config: ConfigDict, labels: np.ndarray) -> dict[str, Any]:
     """Return what the loss needs to know of the training events, from their labels (N,)."""
     electrons, protons = int(np.sum(labels == 1)), int(np.sum(labels == 0))
     return {

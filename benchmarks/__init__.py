@@ -1,1 +1,1 @@
-"""Benchmarks of jaxhep against PyTorch; each is run as `python -m benchmarks.<name>`."""
+"""Benchmarks of jaxhep, each run as `python -m benchmarks.<name>`; README.md says what each measures."""

@@ -3,7 +3,7 @@
 python -m benchmarks.operations --models mlp,cnn,resnet10,resnet18,cvt,pointnet --points 800
 
 The hand count is two operations per multiply-add of dense layers, convolutions and attention, forward. XLA's is its
-cost analysis of the plain formulation: the same and activations, norms and softmax. Training counts three forward
+cost analysis in plain kernels: the same and activations, norms and softmax. Training counts three forward
 passes: forward, and the gradients of inputs and of parameters. Multiplications with the zeros of a convolution's padding
 need not be done, and XLA does not count them; the usual count does, and on the small maps of a ResNet they are most.
 """
@@ -123,15 +123,14 @@ def by_hand(model: str, points: int = POINTS, padded: bool = True) -> int:
 
 
 def by_xla(model: str, points: int = POINTS) -> float:
-    """Return XLA's count of the forward operations of one event, in the plain formulation."""
+    """Return XLA's count of the forward operations of one event, in plain kernels."""
     import jax
     import jax.numpy as jnp
 
-    from jaxhep.models import MODELS as NETWORKS
+    from benchmarks.cells import build_network
 
-    options = {"attention": "explicit"} if model == "cvt" else {}
-    build: Any = NETWORKS[model]
-    network = build(formulation="plain" if model == "pointnet" else "direct", **options)
+    cell = {"model": model, "dtype": "float32", "formulation": "plain"}
+    network = build_network(cell, "cpu")
     # One event: of a loop over events XLA's analysis counts the body once.
     shape = (1, points, 3) if model == "pointnet" else (1, ROWS, COLUMNS, 1)
     x = jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -52,4 +52,4 @@ for other in $OTHERS; do
     fi
 done
 rm -f "$folder/last_call.log"
-"$PYTHON" -m benchmarks.throughput_table "$out"
+"$PYTHON" -m benchmarks.report "$out"

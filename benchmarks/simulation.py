@@ -4,36 +4,21 @@ python -m benchmarks.simulation [--experiment alpha_g] --events 20000 --repeats 
 """
 
 import argparse
-import datetime
 import importlib
 import json
 import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
+
+from benchmarks import machine
+from benchmarks.process import command
+from benchmarks.rows import add_rows
 
 EXPERIMENTS = ("ams_ecal", "alpha_g")
-
-
-def commit() -> str | None:
-    """Return the checked-out git commit, or None where git or a repository is missing."""
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parent,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip()
 
 
 def measure(iterate: Callable, species: str, events: int, repeats: int) -> dict[str, float]:
@@ -55,14 +40,14 @@ def measure(iterate: Callable, species: str, events: int, repeats: int) -> dict[
     }
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure, print, and with --out append one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", choices=EXPERIMENTS, default="ams_ecal", help="whose simulation is timed")
     parser.add_argument("--events", type=int, default=20000, help="events per repeat and species")
     parser.add_argument("--repeats", type=int, default=5, help="the median of these is quoted")
     parser.add_argument("--out", type=Path, help="file to which the result is appended as a JSON line")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     simulation = importlib.import_module(f"jaxhep.{arguments.experiment}.simulation")
     result = {
         "benchmark": f"{arguments.experiment}_simulation",
@@ -71,20 +56,14 @@ def main() -> None:
         "device": jax.devices()[0].device_kind,
         "devices": len(jax.devices()),
         "cpu_cores": os.cpu_count(),
-        "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
-        "date": datetime.date.today().isoformat(),
-        "commit": commit(),
-        **{
-            species: measure(simulation.iterate, species, arguments.events, arguments.repeats)
-            for species in simulation.SPECIES
-        },
+        "versions": machine.versions(),
+        **machine.stamp(),
     }
+    for species in simulation.SPECIES:
+        result[species] = measure(simulation.iterate, species, arguments.events, arguments.repeats)
     print(json.dumps(result, indent=2))
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+    add_rows(arguments.out, [result])
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -1,6 +1,6 @@
 """Events per second of each network in training and inference: jaxhep against the PyTorch baseline, alternating.
 
-python -m benchmarks.throughput --models cvt,resnet18,pointnet --batch 128,1024,8192 --out results.jsonl
+    python -m benchmarks.throughput --models cvt,resnet18,pointnet --batch 128,1024,8192 --out results.jsonl
 
 A cell is a network, a batch and a mode. The variants of both frameworks live in processes of their own and are timed in
 turn, round after round, so that a busy machine disturbs all alike. Variants already in --out are not repeated: the same
@@ -12,24 +12,25 @@ import datetime
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks import throughput_machine as machine
+from benchmarks import machine
+from benchmarks.measure import Settings, measure_cell
 from benchmarks.operations import TRAINING
-from benchmarks.throughput_cell import Settings, measure_cell, row_of
-from benchmarks.throughput_expect import fastest, left_to_measure
-from benchmarks.throughput_table import limit_of, ratio_row, read_rows, table
-from benchmarks.throughput_variants import groups_of, variants
+from benchmarks.process import command
+from benchmarks.report import table
+from benchmarks.rows import add_rows, best_rows, fastest, left_to_measure, ratio_of, read_rows, share_of_limit
+from benchmarks.variants import groups_of, variants
+from jaxhep.errors import BadInput
 
 LIMITS_LAST_S = 3600  # how long measured limits are taken to hold
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = found.add_argument
     add("--models", default="mlp,cnn,resnet10,resnet18,cvt,pointnet")
@@ -46,17 +47,17 @@ def parser() -> argparse.ArgumentParser:
     add("--budget", type=float, default=60, help="seconds for each variant's set-up, and for a cell's timings")
     add("--repeats", type=int, default=7, help="rounds, where the budget allows")
     add("--together", type=int, default=1, help="variants set up at the same time; timings are always one by one")
-    add("--memory", type=float, default=0, help="GiB of host memory that stop a variant; 0: 0.8 of what is free")
     add("--floor", type=int, default=16, help="batch below which none is halved")
     add("--deadline", type=float, default=float("inf"), help="seconds after which nothing new begins")
     add("--limits", type=float, default=0.2, help="seconds of a timing of the machine's limits; 0: not measured")
     return found
 
 
-def tool_rows(module: str, arguments: list[str], given: dict[str, str]) -> list[dict]:
-    """Rows that another benchmark prints as JSON lines; none, with a printed line, where it fails."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, env=given, timeout=300)
+def printed_rows(module: str, arguments: list[str], platform: str) -> list[dict]:
+    """Return the rows that another benchmark prints as JSON lines; none, with a printed line, where it fails."""
+    asked = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    given = machine.environment(os.environ, platform, 1)
+    found = subprocess.run(asked, capture_output=True, text=True, env=given, timeout=300)
     if found.returncode:
         print(f"{module} failed: {' '.join(found.stderr.split())[-200:]}")
         return []
@@ -64,7 +65,7 @@ def tool_rows(module: str, arguments: list[str], given: dict[str, str]) -> list[
 
 
 def limit_rows(rows: list[dict], frameworks: list[str], platform: str, seconds: float) -> list[dict]:
-    """The machine's limits by each framework, unless `rows` hold some of the last hour."""
+    """Return the machine's limits by each framework, unless `rows` hold some of the last hour."""
     now = datetime.datetime.now(datetime.UTC)
     new = []
     for framework in frameworks:
@@ -72,24 +73,21 @@ def limit_rows(rows: list[dict], frameworks: list[str], platform: str, seconds: 
         ages = [(now - datetime.datetime.fromisoformat(date)).total_seconds() for date in dates]
         if min(ages, default=LIMITS_LAST_S) >= LIMITS_LAST_S and seconds > 0:
             print(f"limits of the machine, by {framework}", flush=True)
-            given = machine.environment(os.environ, platform, 1, alone=False, passive=False)
-            found = tool_rows("limits", ["--framework", framework, "--seconds", str(seconds)], given)
+            found = printed_rows("limits", ["--framework", framework, "--seconds", str(seconds)], platform)
             new += [{**row, **machine.stamp()} for row in found]
     return new
 
 
 def operation_rows(rows: list[dict], models: list[str], points: int) -> list[dict]:
-    """Operations per event of the networks that `rows` do not hold yet, counted on the CPU."""
+    """Return operations per event of the networks that `rows` do not hold yet, counted on the CPU."""
     done = {(row["model"], row["points"]) for row in rows if row["kind"] == "operations"}
     missing = [model for model in models if (model, points if model == "pointnet" else 0) not in done]
-    if not missing:
-        return []
-    given = machine.environment(os.environ, "cpu", 1, alone=False, passive=False)
-    return tool_rows("operations", ["--json", "--models", ",".join(missing), "--points", str(points)], given)
+    asked = ["--json", "--models", ",".join(missing), "--points", str(points)]
+    return printed_rows("operations", asked, "cpu") if missing else []
 
 
 def with_operations(row: dict, rows: list[dict]) -> dict:
-    """The row with its operations per event, by XLA's count, and the fraction of the limit that it reaches."""
+    """Return the row with its operations per event, by XLA's count, and the fraction of the limit that it reaches."""
     counts = [
         r for r in rows if r["kind"] == "operations" and (r["model"], r["points"]) == (row["model"], row["points"])
     ]
@@ -97,14 +95,12 @@ def with_operations(row: dict, rows: list[dict]) -> dict:
         return row
     passes = TRAINING if row["mode"] == "train" else 1
     row = row | {"flop_per_event": passes * counts[-1]["by_xla"], "flop_by_hand": passes * counts[-1]["by_hand"]}
-    limit = limit_of(rows, row["dtype"]) * (row["devices"] or 1 if row["platform"] != "cpu" else 1)
-    if limit and "rates" in row:
-        row["fraction_of_limit"] = row["events_per_s"] * row["flop_per_event"] / limit
-    return row
+    share = share_of_limit(row, rows)
+    return row if share is None else row | {"fraction_of_limit": share}
 
 
 def choose_frameworks(asked: list[str], platform: str) -> list[str]:
-    """The frameworks that can be measured here; a printed line says which cannot, an error if none can."""
+    """Return the frameworks that can be measured here; a printed line says which cannot. Raises BadInput if none can."""
     chosen = [name for name in asked if importlib.util.find_spec(name) is not None]
     if missing := [name for name in asked if name not in chosen]:
         print(f"not installed, so not measured: {', '.join(missing)}")
@@ -112,19 +108,20 @@ def choose_frameworks(asked: list[str], platform: str) -> list[str]:
         print("PyTorch has no baseline on a TPU: measuring JAX alone")
         chosen.remove("torch")
     if not chosen:
-        raise SystemExit(f"error: none of the frameworks {', '.join(asked)} can be measured here")
+        raise BadInput(f"none of the frameworks {', '.join(asked)} can be measured here")
     return chosen
 
 
 def cells_of(cell: dict, frameworks: list[str], groups: tuple[str, ...]) -> list[dict]:
-    """All variants of a cell, one of JAX, one of PyTorch, and so on."""
+    """Return all variants of a cell, one of JAX, one of PyTorch, and so on."""
     devices = machine.count_devices(cell["platform"], cell["devices"])
-    half = machine.half_in_hardware()
-    asked = (cell["model"], cell["mode"], cell["batch"], cell["platform"], devices, half)
-    each = [[{"framework": name, **row} for row in variants(name, *asked)] for name in frameworks]
-    found = [[row for row in rows if row["group"] in groups] for rows in each]
+    asked = (cell["model"], cell["mode"], cell["batch"], cell["platform"], devices, machine.half_in_hardware())
+    found = [
+        [{**cell, "framework": name, **row} for row in variants(name, *asked) if row["group"] in groups]
+        for name in frameworks
+    ]
     longest = max(map(len, found), default=0)
-    return [{**cell, **rows[place]} for place in range(longest) for rows in found if place < len(rows)]
+    return [rows[place] for place in range(longest) for rows in found if place < len(rows)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -139,51 +136,37 @@ def main(arguments: list[str] | None = None) -> None:
         budget_s=options.budget,
         together=1 if platform == "tpu" else options.together,
         floor=options.floor,
-        memory_bytes=options.memory * 2**30,
         device_bytes=machine.device_bytes() if platform == "gpu" else 0,
         one_process=platform == "tpu",
         deadline=began + options.deadline,
     )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     rows = read_rows(options.out)
 
     def keep(new: list[dict]) -> None:
-        # One write for what belongs together: an interrupted cell leaves nothing half written.
-        if new:
-            with options.out.open("a") as out:
-                out.write("".join(json.dumps(row) + "\n" for row in new))
-            rows.extend(new)
+        add_rows(options.out, new)
+        rows.extend(new)
 
     models = options.models.split(",")
     keep(operation_rows(rows, models, options.points))
     keep(limit_rows(rows, frameworks, platform, options.limits))
-    for model in models:
-        for batch in map(int, options.batch.split(",")):
-            for mode in options.modes.split(","):
-                cell = {"model": model, "batch": batch, "asked_batch": batch, "mode": mode, "platform": platform}
-                cell |= {"points": options.points if model == "pointnet" else 0}
-                cell |= {"devices": options.devices, "asked_devices": options.devices}
-                cells = fastest(cells_of(cell, frameworks, groups), rows, options.best)
-                todo = cells if options.again else left_to_measure(cells, rows)
-                if todo and settings.left() > 0:
-                    print(f"{model}, batch {batch}, {mode}: {len(todo)} variants", flush=True)
-                    about = {**machine.stamp(), "set_up_together": settings.together}
-                    about["cell_began"] = f"{about['date']} {os.getpid()}"
-                    found = [row_of(worker, about) for worker in measure_cell(todo, rows, settings)]
-                    found = [with_operations(row, rows) for row in found]
-                    keep([*found, ratio_row({**cell, "cell_began": about["cell_began"]}, found)])
+    cells = [(m, int(b), mode) for m in models for b in options.batch.split(",") for mode in options.modes.split(",")]
+    for model, batch, mode in cells:
+        cell = {"model": model, "batch": batch, "asked_batch": batch, "mode": mode, "platform": platform}
+        cell |= {"points": options.points if model == "pointnet" else 0}
+        cell |= {"devices": options.devices, "asked_devices": options.devices}
+        todo = fastest(cells_of(cell, frameworks, groups), rows, options.best)
+        todo = todo if options.again else left_to_measure(todo, rows)
+        if todo and settings.left() > 0:
+            print(f"{model}, batch {batch}, {mode}: {len(todo)} variants", flush=True)
+            about = {**machine.stamp(), "set_up_together": settings.together}
+            about["cell_began"] = f"{about['date']} {os.getpid()}"
+            found = [with_operations(about | row, rows) for row in measure_cell(todo, rows, settings)]
+            best = best_rows(found)
+            names = {f"{name}_variant": row["variant"] for name, row in best.items()}
+            ratio = {"kind": "ratio", **cell, "cell_began": about["cell_began"], **names, **ratio_of(best)}
+            keep([*found, ratio])
     print(table(rows))
 
 
-def interrupted(signal_number: int, frame) -> None:
-    """End as on Ctrl-C: the processes that were started are stopped, the file is whole."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, interrupted)
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on with the next cell", file=sys.stderr)
-        sys.exit(130)
+    command(main)

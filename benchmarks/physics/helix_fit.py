@@ -1,27 +1,26 @@
 """Speed and quality of the standard ALPHA-g reconstruction on simulated annihilations, one process.
 
-python -m benchmarks.helix_fit --events 1000 --repeats 5 [--sample events.npz] [--out results.jsonl]
+    python -m benchmarks.physics.helix_fit --events 1000 --repeats 5 [--sample events.npz] [--out results.jsonl]
 
-A sample is a file that `benchmarks.geant4_spacepoints` reads; without one, events of the built-in simulation are made
-first. The rate counts processor time, so that it is a rate per core.
+A sample is a file that `benchmarks.physics.geant4_spacepoints` reads; without one, events of the built-in simulation are
+made first. The rate counts processor time, so that it is a rate per core.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.geant4_spacepoints import read_sample
+from benchmarks import machine
+from benchmarks.physics.geant4_spacepoints import read_sample
+from benchmarks.process import command
+from benchmarks.rows import add_rows
 from jaxhep.alpha_g.helix_fit import reconstruct
 from jaxhep.alpha_g.peak import fwhm
-from jaxhep.errors import one_line
 
 
 def padded(columns: dict[str, np.ndarray], events: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -40,9 +39,9 @@ def simulated(events: int) -> dict[str, np.ndarray]:
     return simulate("annihilation", events, seed=1)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     """Measure, print, and with --out append one JSON line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.helix_fit", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5, help="the median of these is quoted, and the best")
     parser.add_argument("--sample", type=Path, help="events to reconstruct instead of simulated ones")
@@ -69,16 +68,12 @@ def main(argv: list[str] | None = None) -> int:
         "fwhm_z_mm": width and round(width, 2),
         "median_absolute_xyz_mm": np.median(np.abs(residual), axis=0).round(2).tolist(),
         "cpu_cores": os.cpu_count(),
-        "versions": {"numpy": np.__version__, "python": platform.python_version()},
-        "date": datetime.date.today().isoformat(),
+        "versions": machine.versions(),
+        **machine.stamp(),
     }
     print(json.dumps(result, indent=2))
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(result) + "\n")
-    return 0
+    add_rows(arguments.out, [result])
 
 
 if __name__ == "__main__":
-    sys.exit(one_line(main))
+    command(main)

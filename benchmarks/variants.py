@@ -1,42 +1,45 @@
 """The variants of one cell of the throughput benchmark: for each framework a list of dicts of options.
 
-Each has a `variant` name and a `group`. The groups "base" and "autotune" hold the variants that can be the fastest
-("main"); the others say what an option costs or gains.
+Each has a `variant` name and a `group`. The groups of `rows.MAIN` hold the variants that can be the fastest; the others
+say what an option costs or gains.
 """
+
+from benchmarks.rows import MAIN
+from jaxhep.errors import BadInput, nearest
 
 SMALL_MODELS = ("mlp", "cnn")  # networks whose steps are short against their dispatch
 SMALL_BATCH = 1024  # up to which steps are short on an accelerator
 PART = 32  # events of a batch that are computed together where it is taken in parts
-MAIN = ("base", "autotune")
 GROUPS = (*MAIN, "precision", "plain", "attention", "optimiser", "schedule", "data", "parallel", "ensemble")
 
 
 def groups_of(text: str) -> tuple[str, ...]:
-    """The groups meant by "main", "all" or names with commas. Raises SystemExit for another name."""
+    """Return the groups meant by "main", "all" or names with commas. Raises BadInput for another name."""
     if text in ("main", "all"):
         return MAIN if text == "main" else GROUPS
     names = tuple(text.split(","))
     for name in names:
         if name not in GROUPS:
-            raise SystemExit(f"error: --variants has {name!r}, wanted main, all, or some of {', '.join(GROUPS)}")
+            wanted = f"main, all, or some of {', '.join(GROUPS)}{nearest(name, GROUPS)}"
+            raise BadInput(f"--variants has {name!r}, wanted {wanted}")
     return names
 
 
 def variants(
     framework: str, model: str, mode: str, batch: int, platform: str, devices: int = 1, half: bool = True
 ) -> list[dict]:
-    """The variants of a cell in one framework.
+    """Return the variants of a cell in one framework.
 
     platform: cpu, gpu or tpu; devices: how many JAX uses, 0 where that is not known yet; half: whether the processor
     multiplies bfloat16 in hardware.
     """
     if framework == "jax":
         return jax_variants(model, mode, batch, platform, devices, half)
-    return torch_variants(model, mode, batch, platform, half)
+    return torch_variants(model, batch, platform, half)
 
 
 def jax_variants(model: str, mode: str, batch: int, platform: str, devices: int, half: bool) -> list[dict]:
-    """The same for JAX."""
+    """Return those of JAX."""
     accelerator, train = platform != "cpu", mode == "train"
     short = model in SMALL_MODELS or (accelerator and batch <= SMALL_BATCH)
     many = 20 if accelerator or model == "mlp" else 4
@@ -72,19 +75,16 @@ def jax_variants(model: str, mode: str, batch: int, platform: str, devices: int,
     else:
         add("base" if half else "precision", dtype="bfloat16")
     if train:
-        fused = {"flat": True, "steps_per_dispatch": many if short else 1}
-        add("base" if accelerator and short else "optimiser", "flat Adam", **fused)
+        steps = many if short else 1
+        add("base" if accelerator and short else "optimiser", "flat Adam", flat=True, steps_per_dispatch=steps)
     if not accelerator:
         add("schedule", "XLA's usual schedule", schedule="default")
-    if devices != 1:
-        add("base", "pmap", parallel="pmap")
-    else:
-        add("parallel", "pmap", parallel="pmap")
+    add("base" if devices != 1 else "parallel", "pmap", parallel="pmap")
     if model == "cvt":
         for kind in ("explicit", "by_head", "fused"):
             add("attention", f"attention {kind}", attention=kind)
     if model != "mlp":
-        add("plain", "plain formulation", formulation="plain" if model == "pointnet" else "direct")
+        add("plain", "plain formulation", formulation="plain")
     add("data", "from the host", data="host")
     if train:
         add("data", "gathered on the device", data="gathered", steps_per_dispatch=many if short else 1)
@@ -93,13 +93,13 @@ def jax_variants(model: str, mode: str, batch: int, platform: str, devices: int,
     return rows
 
 
-def torch_variants(model: str, mode: str, batch: int, platform: str, half: bool) -> list[dict]:
-    """The same for PyTorch."""
+def torch_variants(model: str, batch: int, platform: str, half: bool) -> list[dict]:
+    """Return those of PyTorch."""
     rows: list[dict] = []
     last = model != "mlp"  # without convolutions "channels last" means nothing; PointNet takes rows of points
 
     def add(group: str, dtype: str, name: str, compiled: str = "", last: bool = last, **options) -> None:
-        title = ", ".join([dtype, *["channels last"] * last, *[name] * bool(name)])
+        title = ", ".join([dtype, *["channels last"] * last, name])
         row = {"variant": title, "group": group, "dtype": dtype, "channels_last": last, "compile_mode": compiled}
         rows.append({**row, "steps_per_dispatch": 1, "members": 1, **options})
 

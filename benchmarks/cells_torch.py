@@ -1,16 +1,18 @@
-"""A variant of the throughput benchmark in PyTorch, ready to run."""
+"""What a cell of the throughput benchmark is in PyTorch: the program that is timed."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss
 
+from benchmarks.events import events_of
+from benchmarks.process import Program, dispatched
 from benchmarks.pytorch_baseline import MODELS
-from benchmarks.throughput_worker import Prepared, events_of
 
 
-def capture(once, warm_ups: int = 4):
+def capture(once: Callable[[], None], warm_ups: int = 4) -> Callable[[], None]:
     """Record `once` in a CUDA graph; return a function that plays it again, all its kernels in one launch."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
@@ -24,8 +26,8 @@ def capture(once, warm_ups: int = 4):
     return graph.replay
 
 
-def prepare(cell: dict) -> Prepared:
-    """Set up the cell; a compiled one is compiled by its first call, which the set-up makes."""
+def set_up(cell: dict) -> Program:
+    """Set a cell up; a compiled one is compiled by its first call."""
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     torch.set_float32_matmul_precision("high")  # TF32
@@ -39,14 +41,13 @@ def prepare(cell: dict) -> Prepared:
     model.train(cell["mode"] == "train")
     # On CPUs as well, a fused Adam takes all parameters at once.
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True, capturable=captured)
-    images, labels = events_of(cell, cell["batch"])
-    images = images if of_points else images.transpose(0, 3, 1, 2).copy()
+    made = events_of(cell, cell["batch"])
+    images = made["image"] if of_points else made["image"].transpose(0, 3, 1, 2).copy()
     x = torch.from_numpy(images).to(device, memory_format=memory_format)
-    y = torch.from_numpy(labels).to(device)
+    y = torch.from_numpy(made["label"]).to(device)
     forward = torch.compile(model, mode=cell["compile_mode"]) if cell["compile_mode"] else model
     # Casts of the weights must not be kept between the calls that are recorded.
-    options = {"enabled": cell["dtype"] == "bfloat16", "cache_enabled": not captured}
-    half = torch.autocast(device.type, torch.bfloat16, **options)
+    half = torch.autocast(device.type, torch.bfloat16, enabled=cell["dtype"] == "bfloat16", cache_enabled=not captured)
     loss = huber_loss if of_points else binary_cross_entropy_with_logits
 
     def train_once() -> None:
@@ -61,16 +62,12 @@ def prepare(cell: dict) -> Prepared:
             forward(x)
 
     once = train_once if cell["mode"] == "train" else infer_once
-    new_step = (
-        torch.compiler.cudagraph_mark_step_begin
-        if cell["compile_mode"] in ("reduce-overhead", "max-autotune")
-        else None
-    )
+    in_graphs = on_gpu and cell["compile_mode"] in ("reduce-overhead", "max-autotune")
 
     def run(dispatches: int) -> None:
         for _ in range(dispatches):
-            if new_step and on_gpu:
-                new_step()
+            if in_graphs:
+                torch.compiler.cudagraph_mark_step_begin()
             once()
         if on_gpu:
             torch.cuda.synchronize()
@@ -81,10 +78,7 @@ def prepare(cell: dict) -> Prepared:
     run(1)  # compiles on the first call, where it compiles at all
     seconds = time.perf_counter() - start if cell["compile_mode"] or captured else 0.0
     name = f"gpu {torch.cuda.get_device_name()}" if on_gpu else f"cpu {torch.get_num_threads()} threads"
-    setup = {"device": name, "devices": 1, "torch": torch.__version__, "cuda": torch.version.cuda or ""}
-    return Prepared(
-        {**setup, "compile_s": seconds},
-        run,
-        lambda: torch.cuda.max_memory_allocated() if on_gpu else 0,
-        lambda: torch.cuda.empty_cache() if on_gpu else None,
-    )
+    facts = {"device": name, "devices": 1, "torch": torch.__version__, "cuda": torch.version.cuda or ""}
+    peak_bytes = torch.cuda.max_memory_allocated if on_gpu else lambda: 0
+    release = torch.cuda.empty_cache if on_gpu else lambda: None
+    return dispatched({**facts, "compile_s": seconds}, run, cell["batch"], not on_gpu, peak_bytes, release)

@@ -1,6 +1,6 @@
-"""python -m benchmarks.geant4_spacepoints: a Geant4 sample of annihilations -> Parquet in the collaboration's layout.
+"""python -m benchmarks.physics.geant4_spacepoints: a Geant4 sample of annihilations -> Parquet in the collaboration's layout.
 
-    python -m benchmarks.geant4_spacepoints --geant4 SAMPLE.npz --out geant4.parquet
+    python -m benchmarks.physics.geant4_spacepoints --geant4 SAMPLE.npz --out geant4.parquet
     python -m jaxhep.evaluate --workdir runs/pointnet --files geant4.parquet --out runs/pointnet/geant4
 
 The sample holds spacepoints as compressed rows (`indptr`, `xyz_tenth_mm`), vertices in mm, and the charged pions at
@@ -40,7 +40,7 @@ def read_sample(path: Path) -> dict[str, np.ndarray]:
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.geant4_spacepoints",
+        prog="python -m benchmarks.physics.geant4_spacepoints",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -180,17 +180,16 @@ def record(name: str, dtype: str, platforms: list[str]) -> dict[str, Any]:
 def differences(name: str, dtype: str, before: dict[str, Any], after: dict[str, Any]) -> list[tuple[bool, str]]:
     """Return (whether it matters, what) for everything that differs between two records of one config."""
     found = []
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
-        if key != "numbers" and old != new:
-            found.append((False, f"{name}, {dtype}: {key}: program was {old}, is {new}"))
+    for key in after:
+        if key != "numbers" and before.get(key) != after[key]:
+            found.append((False, f"{name}, {dtype}: {key}: program was {before.get(key)}, is {after[key]}"))
     for key in before["numbers"]:
         old, new = (np.array(row["numbers"].get(key, [])) for row in (before, after))
         if old.shape != new.shape:
             found.append((True, f"{name}, {dtype}: {key}: {old.shape} numbers were there, now {new.shape}"))
         elif not np.array_equal(old, new):
-            scale = np.abs(old).max()
-            worst = float(np.abs(old - new).max() / scale)
+            unequal, scale = old != new, np.abs(old[np.isfinite(old)]).max()
+            worst = float(np.abs(old[unequal] - new[unequal]).max() / scale)
             found.append((worst > TOLERANCE[dtype], f"{name}, {dtype}: {key} differ by {worst:.2g} of {scale:.3g}"))
     return found
 
@@ -211,9 +210,9 @@ def main(argv: list[str] | None = None) -> int:
             key = f"{name}, {dtype}"
             after[key] = record(name, dtype, arguments.platforms.split(","))
             if key in before:
-                found = differences(name, dtype, before[key], after[key])
-                same = len(after[key]) - len([text for _, text in found if "program" in text]) - 1
-                print(f"{key}: {same} of {len(after[key]) - 1} programs identical", flush=True)
+                found, programs_made = differences(name, dtype, before[key], after[key]), len(after[key]) - 1
+                changed = sum(": program was " in text for _, text in found)
+                print(f"{key}: {programs_made - changed} of {programs_made} programs identical", flush=True)
                 for matters, text in found:
                     print(f"  {'DIFFERS: ' if matters else ''}{text}", flush=True)
                     worst |= matters

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from jaxhep.errors import BadInput
 from jaxhep.files import read_json
 
 Source = tuple[Path | str, int | None]  # a file and its label, None where the reader decides
@@ -27,10 +26,3 @@ def fingerprint(path: Path | str) -> tuple[str, int, int]:
         return path, 0, 0
     found = path.stat()
     return str(path.resolve()), found.st_size, found.st_mtime_ns
-
-
-def check_apart(electrons: list, protons: list) -> None:
-    """Raise BadInput where a file is named for both classes."""
-    both = {fingerprint(path)[0] for path in electrons} & {fingerprint(path)[0] for path in protons}
-    if both:
-        raise BadInput(f"{min(both)}: named both as electrons and as protons")

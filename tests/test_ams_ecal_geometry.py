@@ -44,7 +44,8 @@ def test_crossed_cells_agree_with_geant4_shower_axes() -> None:
     positions = geometry.crossed_positions(*(branches[name] for name in track))
     # In the layers around the maximum, where the core is most of the energy: median and spread of axis - track, mm.
     core = np.maximum(cells - 0.05 * cells.max(2, keepdims=True), 0)
-    axis = (core * geometry.CELL_CENTRES_MM).sum(2) / np.maximum(core.sum(2), 1e-9)
+    centres = (geometry.CELL_EDGES_MM[1:] + geometry.CELL_EDGES_MM[:-1]) / 2
+    axis = (core * centres).sum(2) / np.maximum(core.sum(2), 1e-9)
     difference = (axis - positions)[:, 5:15]
     assert np.abs(np.median(difference, axis=0)).max() < 0.3
     assert np.median(np.abs(difference), axis=0).max() < 1.5

@@ -30,7 +30,6 @@ MEASURES_X = np.isin(np.arange(LAYERS), LAYERS_MEASURING_X)
 LAYER_EDGES_MM = np.linspace(0.0, THICKNESS_MM, LAYERS + 1)
 LAYER_CENTRES_MM = (LAYER_EDGES_MM[1:] + LAYER_EDGES_MM[:-1]) / 2
 CELL_EDGES_MM = np.linspace(-HALF_WIDTH_MM, HALF_WIDTH_MM, CELLS + 1)
-CELL_CENTRES_MM = (CELL_EDGES_MM[1:] + CELL_EDGES_MM[:-1]) / 2
 
 
 def crossed_positions(x_cm: Array, y_cm: Array, z_cm: Array, zenith: Array, azimuth: Array) -> Array:

@@ -10,7 +10,7 @@ from jaxhep import root
 from jaxhep.ams_ecal import features
 from jaxhep.ams_ecal.recipes import Recipe, all_to_test, find_recipe
 from jaxhep.errors import BadInput
-from jaxhep.manifest import Source, check_apart, origin_of, read_manifest
+from jaxhep.manifest import Source, fingerprint, origin_of, read_manifest
 
 LABELS = {"electron": 1, "proton": 0}
 
@@ -54,8 +54,15 @@ def _labelled(named: Any) -> list[Source]:
     found = {}
     for species in LABELS:
         found[species] = root.expand(named[f"{species}s"], f"{species} files") if named[f"{species}s"] else []
-    check_apart(found["electron"], found["proton"])
+    _check_apart(found["electron"], found["proton"])
     return [(path, label) for species, label in LABELS.items() for path in found[species]]
+
+
+def _check_apart(electrons: list[Path | str], protons: list[Path | str]) -> None:
+    """Raise BadInput where a file is named for both classes."""
+    both = {fingerprint(path)[0] for path in electrons} & {fingerprint(path)[0] for path in protons}
+    if both:
+        raise BadInput(f"{min(both)}: named both as electrons and as protons")
 
 
 def build_selection(config: ConfigDict) -> features.Selection:

@@ -73,13 +73,15 @@ def parse(options: Parser, argv: Sequence[str] | None, default_section: str = ""
     if known.config is None and known.workdir is not None and (known.workdir / "config.json").exists():
         file = str(known.workdir / "config.json")
     elif known.config is None and known.workdir is not None and known.verb != "train":
-        raise BadInput(f"{known.workdir}: not a run folder, no config.json")
+        beside = [path.parent.name for path in known.workdir.absolute().parent.glob("*/config.json")]
+        raise BadInput(f"{known.workdir}: not a run folder, no config.json{nearest(known.workdir.name, beside)}")
     config, name = load_config(file), config_name(file)
     assignments += earlier_spellings(rest, config, default_section, options)
     for assignment in assignments:
         assign(config, assignment)
     if known.help:
-        print(options.format_help() + "\n" + help_of_fields(config))
+        sections = ("evaluate", "data", "parallel") if known.verb == "evaluate" else ()
+        print(options.format_help() + "\n" + help_of_fields(config, sections))
         return None
     return Command(config, name, find_config(file)[0], known.workdir, tuple(assignments), known)
 
@@ -135,8 +137,8 @@ def earlier_spellings(rest: list[str], config: ConfigDict, section: str, options
     return found
 
 
-def help_of_fields(config: ConfigDict) -> str:
-    """Return every field of a config by section: name, type, value and meaning."""
+def help_of_fields(config: ConfigDict, sections: Sequence[str] = ()) -> str:
+    """Return the fields of a config by section, all or those of some: name, type, value and meaning."""
     from jaxhep.detectors import detector_of  # with it come uproot and SciPy, which no other start needs
 
     meanings = {name: field.meaning for name, field in (COMMON | DATA | detector_of(config).fields).items()}
@@ -146,6 +148,8 @@ def help_of_fields(config: ConfigDict) -> str:
     meanings |= {name: meanings["model.settings"] for name in content if name.startswith("model.settings.")}
     for name, value in sorted(content.items(), key=lambda item: item[0].partition(".")[0] * ("." in item[0])):
         first = name.partition(".")[0] if "." in name else ""
+        if sections and first not in sections:
+            continue
         if first != section:
             section = first
             lines.append("")

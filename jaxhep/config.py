@@ -3,12 +3,13 @@
 import ast
 import importlib.util
 import json
+import traceback
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxhep.errors import BadInput, first_line, nearest
+from jaxhep.errors import BadInput, nearest
 
 # Fields that may differ when a run goes on: how long, on what devices, how it is shown; never what it computes.
 FREE = (
@@ -84,10 +85,14 @@ def load_config(name: str) -> ConfigDict:
     except ValueError as error:  # BadInput, or a variant that it does not know
         raise BadInput(str(error) if str(path) in str(error) else f"{name}: {error}") from None
     except Exception as error:  # whatever the code of a config may raise
-        raise BadInput(f"{path}: cannot be run as a config ({first_line(error)})") from None
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f", line {lines[-1]}" if lines else ""
+        text = str(error.args[0] if error.args else "").splitlines() or [""]
+        what = f"{type(error).__name__}: {text[0].partition('. ')[0]}"
+        raise BadInput(f"{path}{place}: cannot be run as a config ({what})") from None
     if not isinstance(config, ConfigDict):
         raise BadInput(f"{path}: get_config gives a {type(config).__name__}, wanted a ConfigDict")
-    return config.lock()
+    return config.unlock().lock()  # all of it, also sections that a base left open
 
 
 def read_config(path: Path) -> ConfigDict:

@@ -26,7 +26,7 @@ class Split:
     """
 
     def __init__(self, folder: Path, name: str, limit: int = 0):
-        self.columns = open_columns(folder, name)
+        self.name, self.columns = name, open_columns(folder, name)
         labels = self.columns["label"]
         self.events = np.arange(len(labels))
         if limit:

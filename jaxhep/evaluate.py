@@ -83,6 +83,7 @@ def evaluate(
     write_json(out / "metrics.json", metrics)
     detector.evaluation.draw(metrics, columns, config, out)
     if not quiet:
+        print(f"scored with the checkpoint of lowest validation loss, step {step}")
         detector.evaluation.report(metrics, out)
     return metrics
 

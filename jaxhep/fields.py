@@ -83,6 +83,8 @@ def build(experiment: str, *tables: Fields) -> ConfigDict:
             section = section[part]
         section[last] = ConfigDict() if field.default == {} else field.default
     config.experiment = experiment
+    config.lock()  # a field that is not there is an error in the file of a config too
+    config.model.settings.unlock()  # only the network knows its arguments
     return config
 
 

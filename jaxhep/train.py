@@ -5,8 +5,8 @@
     jaxhep train --config pointnet --config.data.files='mc/*.parquet' --config.ensemble.members=4
     jaxhep train --config cvt:paper --workdir runs/cvt --config.train.batch_size=256
 
-Without files, the built-in simulation makes them. The same command again continues where it was; SIGTERM saves and
-ends with status 143. `python -m jaxhep.train` is the same.
+Without files, the built-in simulation makes them. The same command again continues where it was. SIGTERM and Ctrl-C
+save first, and end with status 143 and 130; a second Ctrl-C ends at once. `python -m jaxhep.train` is the same.
 """
 
 import contextlib
@@ -32,15 +32,13 @@ if TYPE_CHECKING:
     from jaxhep.session import Session
     from jaxhep.task import Task
 
-SIGTERM_STATUS = 143
-
 
 def train(config: ConfigDict | str, workdir: str | Path | None = None, quiet: bool = False, profiled: int = 0) -> Run:
     """Train to the end and evaluate; return the run, opened. `profiled` dispatches are traced.
 
     `config` may be the name of one, `workdir` is runs/<name> then where none is given. Raises BadInput for anything wrong
     with config, data or run folder, before the run folder is touched, FloatingPointError at the step where loss or
-    gradients stop being finite, and Stopped after SIGTERM, when all is saved.
+    gradients stop being finite, and Stopped after SIGTERM or Ctrl-C, when all is saved.
     """
     from jaxhep import plots, session, steps, training
 
@@ -50,8 +48,8 @@ def train(config: ConfigDict | str, workdir: str | Path | None = None, quiet: bo
     if not isinstance(config, ConfigDict):
         workdir, config = workdir or f"runs/{config_name(str(config))}", load_config(str(config))
     workdir = Path(workdir or f"runs/{config.model.name}")
-    check_same(workdir, config)
     task, devices = session.check(config)
+    check_same(workdir, config)
 
     # Data.
     folder = prepare_data(config, quiet)
@@ -66,7 +64,7 @@ def train(config: ConfigDict | str, workdir: str | Path | None = None, quiet: bo
     write_task(workdir, config, given.facts)
     if not quiet:
         print(session.summary(config, task))
-        print(f"{len(given.train)} training events, {len(given.validation)} for validation")
+        print(training.sizes(config, given))
         print("\n".join([*task.describe(given.facts), session.describe(config, running, given.on_device)]))
 
     loop(config, task, given, running, total, workdir, began, quiet, profiled)
@@ -110,9 +108,17 @@ def loop(
             events_per_second=None,
         )
         journal = closing.enter_context(contextlib.closing(log.Log(workdir, first)))
+        done = training.has_converged(state, settings.patience) or first >= total
         if not quiet:
-            print(f"{given.batches.steps_per_epoch} steps an epoch{training.where(first, restored)}")
-        if training.has_converged(state, settings.patience) or first >= total:
+            going_on = (
+                ""
+                if restored is None
+                else f", finished at step {first} before"
+                if done
+                else f", continuing at step {first}"
+            )
+            print(f"{given.batches.steps_per_epoch} steps an epoch{going_on}")
+        if done:
             return  # what made the run stays on record when a finished one is only evaluated again
         write_json(workdir / "provenance.json", record)
         progress = training.Progress(config, running.members, first, total, began, quiet)
@@ -142,7 +148,8 @@ def loop(
                 saved_at = time.perf_counter()
             if stopping:
                 checkpoints.wait()
-                raise Stopped(f"SIGTERM: saved at step {progress.step}; the same command continues")
+                text = f"{stopping.name}: saved at step {progress.step}; the same command continues"
+                raise Stopped(text, 128 + stopping)
             if epoch_ends and training.has_converged(state, settings.patience):
                 break
         finished = {"finished_at_step": progress.step, "seconds": time.perf_counter() - began}
@@ -174,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
         train(command.config, command.workdir or f"runs/{command.name}", profiled=command.options.profile)
     except Stopped as stopped:
         print(stopped, flush=True)
-        return SIGTERM_STATUS
+        return stopped.status
     return 0
 
 

@@ -51,9 +51,14 @@ def open_data(config: ConfigDict, task: Task, folder: Path, devices: list[jax.De
     return TrainingData(train, validation, batches, names, on_device, facts, manifest["simulation"])
 
 
-def where(first: int, restored: steps.State | None) -> str:
-    """Return where a run goes on, for a message; nothing of one that begins."""
-    return "" if restored is None else f", continuing at step {first}"
+def sizes(config: ConfigDict, given: TrainingData) -> str:
+    """Return how many events are trained and validated on, and which field keeps others out."""
+    parts = []
+    for name, split in (("training", given.train), ("validation", given.validation)):
+        limit, all_events = config.data.limit[split.name], len(split.columns["label"])
+        field = f" of {all_events} (config.data.limit.{split.name}={limit} of each class)"
+        parts.append(f"{len(split)}{field if len(split) < all_events else ''} {name} events")
+    return ", ".join(parts)
 
 
 def number_of_steps(config: ConfigDict, given: TrainingData) -> int:

@@ -52,7 +52,7 @@ def test_a_config_is_found_by_name_by_path_with_colons_and_spaces_and_in_a_run(t
 )
 def test_a_config_that_is_none_is_one_line(tmp_path, code, message):
     (tmp_path / "mine.py").write_text(code)
-    with pytest.raises(BadInput, match=rf"mine\.py: {message}"):
+    with pytest.raises(BadInput, match=rf"mine\.py(, line \d)?: {message}"):
         load_config(str(tmp_path / "mine.py"))
 
 
@@ -111,7 +111,9 @@ def test_help_explains_every_field(verb, name, capsys):
     text = capsys.readouterr().out
     fields = COMMON | DATA | DETECTORS[load_config(name).experiment].fields
     for field, meaning in fields.items():
-        if field != "model.settings":
+        if verb is evaluate and not field.startswith(("evaluate.", "data.", "parallel.")):
+            assert f"  {field} " not in text
+        elif field != "model.settings":
             (line,) = [line for line in text.splitlines() if line.split()[:1] == [field]]
             assert line.endswith(meaning.meaning)
 
@@ -241,3 +243,12 @@ def test_the_console_command_lists_its_verbs(monkeypatch, capsys):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
     assert cli.main() == 0
     assert json.loads(capsys.readouterr().out)["model"]["name"] == "mlp"
+
+
+def test_a_typo_in_the_file_of_a_config_is_said(tmp_path):
+    text = (ROOT / "configs" / "mlp.py").read_text().replace('"epochs": 20', '"epoch": 2')
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(
+        BadInput, match=r"mine\.py, line \d+: cannot be run as a config .KeyError: Key .epoch. does not exist"
+    ):
+        load_config(str(tmp_path / "mine.py"))

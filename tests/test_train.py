@@ -14,6 +14,7 @@ from conftest import ROOT, made_up_events, run, write_events
 from jaxhep import train
 from jaxhep.errors import one_line
 from jaxhep.manifest import read_manifest
+from jaxhep.stop import StopFlag
 
 CONFIGS = ("mlp", "cnn", "resnet10", "resnet18", "cvt", "cvt_2ch", "phys_cvt", "phys_cvt_small")
 
@@ -27,7 +28,7 @@ def stop_after(monkeypatch, steps):
         @property
         def wanted(self):
             self.checks += 1
-            return self.checks >= steps
+            return signal.SIGTERM if self.checks >= steps else None
 
         def restore(self):
             pass
@@ -203,30 +204,47 @@ def test_every_recipe_can_be_simulated(recipe, tmp_path, simulated):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_exits(tmp_path, simulated):
-    command = [
-        sys.executable,
-        "-m",
-        "jaxhep.train",
-        "--config=configs/mlp.py:smoke",
-        f"--workdir={tmp_path}/run",
-        "--config.train.epochs=100000",
-    ]
-    command += [
-        f"--config.simulation.folder={simulated['simulation']}",
-        f"--config.data.folder={simulated['prepared']}",
-    ]
-    command += ["--config.train.patience=0"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_and_exit(number, tmp_path, simulated):
+    arguments = ["--config=mlp:smoke", f"--workdir={tmp_path}/run", "--config.train.epochs=100000"]
+    arguments += [f"--config.data.folder={simulated['prepared']}", "--config.train.patience=0"]
+    arguments += [f"--config.simulation.folder={simulated['simulation']}"]
+    # A shell has its background jobs ignore Ctrl-C, and they hand that on.
+    code = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from jaxhep import train
+from jaxhep.errors import one_line
+sys.exit(one_line(train.main, {arguments!r}))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     deadline = time.monotonic() + 180
     while not (tmp_path / "run" / "log.jsonl").exists() or not (tmp_path / "run" / "log.jsonl").read_text():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, output
-    step = int(output.split("SIGTERM: saved at step ")[1].split(";")[0])
+    assert process.returncode == 128 + number, output
+    assert "Traceback" not in output
+    step = int(output.split(f"{number.name}: saved at step ")[1].split(";")[0])
     assert (tmp_path / "run" / "checkpoints" / f"step_{step}").is_dir()
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    before, flag = signal.getsignal(signal.SIGINT), None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        flag = StopFlag()
+        signal.raise_signal(signal.SIGINT)
+        assert flag.wanted == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        flag.restore()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_files_of_the_analyst_are_one_change_away(tmp_path, simulated):

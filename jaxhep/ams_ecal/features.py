@@ -159,9 +159,11 @@ def encode_cells(values: np.ndarray, unit_mev: float, path: Path | str = "", fir
     if not (lowest >= 0 and highest < limit):
         wrong = hit[~((energies >= 0) & (energies < limit))][0]
         event, cell = divmod(int(wrong), values.shape[1])
-        raise BadInput(
-            f"{path}: {CELL_BRANCH} is {values.reshape(-1)[wrong]} in cell {cell} near entry {first + event}, wanted a finite energy of at least 0"
-        )
+        value = values.reshape(-1)[wrong]
+        wanted = "a finite energy of at least 0"
+        if value >= limit and np.isfinite(value):
+            wanted = f"less than {limit:.3g} of the unit of config.data.cell_unit: is that unit right?"
+        raise BadInput(f"{path}: {CELL_BRANCH} is {value} in cell {cell} near entry {first + event}, wanted {wanted}")
     if unit_mev != 1.0:
         energies *= np.float32(unit_mev)
     np.log1p(energies, out=energies)
@@ -258,5 +260,5 @@ def _check_unit(path: Path | str, codes: np.ndarray, en3d: np.ndarray, unit: str
     ratio = float(np.median(decode_cells(codes[wanted]).sum(axis=(1, 2)) / 1e3 / en3d[wanted]))
     if not 1 / 3 < ratio < 3:
         fitting = [name for name, mev in MEV.items() if 1 / 3 < ratio * mev / MEV[unit] < 3]
-        advice = f"; --config.data.cell_unit={fitting[0]} would fit" if fitting else ""
+        advice = f"; --config.data.cell_unit={fitting[0]} would fit, unless en3d is not in GeV" if fitting else ""
         raise BadInput(f"{path}: summed cells are {ratio:.3g} times en3d with cell_unit={unit}, wanted about 1{advice}")

@@ -16,7 +16,7 @@ THRESHOLDS = {  # by source: marker, steps that points are moved to the right, w
     "range": ("s", 1, "one threshold per range"),
     "training": ("^", 3, "thresholds from training"),
 }
-STEP = 1.012  # in energy, so that intervals do not hide each other
+STEP = 1.025  # in energy, so that intervals do not hide each other
 
 
 def _points(
@@ -138,7 +138,7 @@ def score_distributions(
                 axes.stairs(fractions, edges, color=color, label=words, fill=True, alpha=0.35)
                 axes.stairs(fractions, edges, color=color, lw=1.5)
         if threshold is not None:
-            axes.axvline(threshold, color="0.3", ls="--", label="threshold")
+            axes.axvline(threshold, color="0.3", ls="--", label="threshold of the efficiency quoted")
         axes.set(xlabel=f"{name} score (logit)", ylabel="Fraction of events", yscale="log")
         make_headroom(axes)
         axes.legend(loc="upper right")

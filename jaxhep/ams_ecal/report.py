@@ -62,8 +62,7 @@ def report(metrics: dict[str, Any], out: Path) -> None:
             point = at_efficiency(values, metrics["efficiency"])
             if point and 0 < point["protons"] < FEW_PROTONS:
                 most = none_above(point["protons"], metrics["confidence"])
-                text = f"{point['protons']} tested show none above about {most:.0f}"
-                print(f"  note: so few protons bound the rejection: {text}")
+                print(f"  note: with {point['protons']} test protons no rejection above about {most:.0f} can be shown")
             for source in ("test", "training"):
                 point = at_efficiency(values, metrics["efficiency"], source)
                 if point:

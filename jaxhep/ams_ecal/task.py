@@ -151,5 +151,5 @@ def describe(facts: dict[str, Any]) -> list[str]:
     protons = facts["protons"]
     lines = [f"{facts['electrons']} electrons, {protons} protons, electron weight {facts['electron_weight']:.3g}"]
     if protons < 10_000:
-        lines.append(f"note: {protons} training protons bound the rejection that can be learnt")
+        lines.append(f"note: {protons} training protons limit the rejection that can be learnt")
     return lines

@@ -119,12 +119,16 @@ def score_distributions(
     scores: np.ndarray,
     labels: np.ndarray,
     threshold: float | None,
+    efficiency: float,
     name: str,
     title: str,
     note: str,
     path: Path,
 ) -> list[Path]:
-    """Draw the distributions of a method's score (N,) for electrons and protons, each normalised to one."""
+    """Draw the distributions of a method's score (N,) for electrons and protons, each normalised to one.
+
+    `threshold` is that of the electron `efficiency`, None where there is none.
+    """
     low, high = float(scores.min()), float(scores.max())
     edges = np.linspace(low, high if high > low else low + 1, 61)
     with matplotlib.rc_context(STYLE):
@@ -138,7 +142,8 @@ def score_distributions(
                 axes.stairs(fractions, edges, color=color, label=words, fill=True, alpha=0.35)
                 axes.stairs(fractions, edges, color=color, lw=1.5)
         if threshold is not None:
-            axes.axvline(threshold, color="0.3", ls="--", label="threshold of the efficiency quoted")
+            words = f"Threshold at {100 * efficiency:g} % efficiency"
+            axes.axvline(threshold, ymax=0.75, color="0.3", ls="--", label=words)  # below the legend
         axes.set(xlabel=f"{name} score (logit)", ylabel="Fraction of events", yscale="log")
         make_headroom(axes)
         axes.legend(loc="upper right")

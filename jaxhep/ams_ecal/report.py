@@ -14,13 +14,18 @@ FEW_PROTONS = 10_000  # below so many it is said how large a rejection they can 
 
 
 def note_of(metrics: dict[str, Any]) -> str:
-    """Return what stands under every plot: intervals, and the settings that bound the curves."""
+    """Return what stands under plots with intervals: theirs, and the settings that bound the curves."""
     text = f"{100 * metrics['confidence']:g} % Clopper-Pearson intervals; arrows: lower limits, no proton passes."
+    return f"{text} {sample_of(metrics)}".rstrip()
+
+
+def sample_of(metrics: dict[str, Any]) -> str:
+    """Return what is said of the sample under every plot: the settings of the simulation that bound the curves."""
     simulation = metrics.get("simulation")
-    if simulation:
-        text += f" Built-in simulation: charge exchange {100 * simulation['charge_exchange']:g} %,"
-        text += f" depth {simulation['radiation_lengths']:g} $X_0$."
-    return text
+    if not simulation:
+        return ""
+    text = f"Built-in simulation: charge exchange {100 * simulation['charge_exchange']:g} %,"
+    return f"{text} depth {simulation['radiation_lengths']:g} $X_0$."
 
 
 def draw(metrics: dict[str, Any], scores: dict[str, np.ndarray], config: ConfigDict, out: Path) -> None:
@@ -43,9 +48,10 @@ def draw(metrics: dict[str, Any], scores: dict[str, np.ndarray], config: ConfigD
             scores["logit"][inside],
             scores["label"][inside],
             point["threshold"] if point else None,
+            metrics["efficiency"],
             name,
             title,
-            note,
+            sample_of(metrics),
             out / f"scores_{slug}",
         )
     plots.rejection_against_energy(metrics["ranges"], metrics["efficiency"], "", note, out / "rejection_vs_energy")

@@ -92,7 +92,7 @@ def build_network(
     loops = settings.steps_per_dispatch * settings.accumulate
     in_training = choose(platform, loops, config.ensemble.members)
     outside_loops = choose(platform, 1, config.ensemble.members)
-    plain = build_model(config, task, in_training)  # outside pmap's axis
+    plain = build_model(config, task)  # initial values depend on no kernels and no device axis
     model = build_model(config, task, in_training, axis_name)
 
     def init(seed: Any) -> steps.State:

@@ -42,8 +42,10 @@ def _normal(axes: Axes, residual: dict[str, Any], reach: float, scale: float, co
 
 def _quality(name: str, method: dict[str, Any]) -> str:
     residual = method["residual"]
-    text = f"{name}\n  FWHM {_number(residual['fwhm'])}"
-    if residual["fwhm"] is not None:
+    if residual["fwhm"] is None:
+        text = f"{name}\n  FWHM: too few events"
+    else:
+        text = f"{name}\n  FWHM {_number(residual['fwhm'])}"
         text += f" ({_number(residual['fwhm_low'], '')} to {_number(residual['fwhm_high'], '')})"
     if residual["gauss_sigma"] is not None:
         text += f"\n  Gaussian fit $\\sigma$ {_number(residual['gauss_sigma'])}"
@@ -98,7 +100,12 @@ def residual_histograms(
     Events per bin, so that heights also show how many events a method reconstructs; `density` normalises each
     method to the events that it reconstructs.
     """
-    return _overlay(methods, title, note, path, density, lambda method: "")
+
+    def outside(method: dict[str, Any]) -> str:
+        beyond = method["histogram"]["below"] + method["histogram"]["above"]
+        return f"\n  {beyond} of {method['reconstructed']} events outside the frame" if beyond else ""
+
+    return _overlay(methods, title, note, path, density, outside)
 
 
 def failures(methods: dict[str, dict[str, Any]], title: str, note: str, path: Path) -> list[Path]:

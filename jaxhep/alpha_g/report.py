@@ -11,12 +11,14 @@ from jaxhep.files import write_json
 
 
 def note_of(metrics: dict[str, Any]) -> str:
-    """Return what stands under every plot: intervals, and the sample."""
-    text = f"{100 * metrics['confidence']:g} % intervals."
+    """Return what stands under plots with intervals: theirs, and the sample."""
+    return f"{100 * metrics['confidence']:g} % intervals. {sample_of(metrics)}".rstrip()
+
+
+def sample_of(metrics: dict[str, Any]) -> str:
+    """Return what is said of the sample under every plot."""
     simulation = metrics.get("simulation")
-    if simulation:
-        text += f" Built-in simulation, annihilation on {simulation['annihilation_on']}."
-    return text
+    return f"Built-in simulation, annihilation on {simulation['annihilation_on']}." if simulation else ""
 
 
 def draw(metrics: dict[str, Any], columns: dict[str, np.ndarray], config: ConfigDict, out: Path) -> None:
@@ -38,7 +40,7 @@ def draw(metrics: dict[str, Any], columns: dict[str, np.ndarray], config: Config
     for name, values in methods_of(config, columns).items():
         path = out / f"predicted_vs_true_{slug(name)}"
         z, true_z = values["prediction"][:, 2], columns["vertex"][:, 2]
-        plots.predicted_against_true(z, true_z, name, title, note, path, methods[name]["correlation"])
+        plots.predicted_against_true(z, true_z, name, title, sample_of(metrics), path, methods[name]["correlation"])
     for key in ("pull", "pull_spread"):
         if any(method[key] and method[key]["events"] for method in methods.values()):
             plots.pull_distribution(methods, title, note, out / key, key)

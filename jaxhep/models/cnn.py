@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxhep.kernels import Kernels
-from jaxhep.models.layers import Parameters, bias_by_inputs, dense, how, squeezed, uniform_by_inputs
+from jaxhep.models.initial_values import bias_by_inputs, uniform_by_inputs
+from jaxhep.models.layers import Parameters, dense, how, squeezed
 
 
 class CNN(nn.Module):

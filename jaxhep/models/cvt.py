@@ -5,6 +5,7 @@ B batch, H layers, W cells, C channels, T tokens.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,21 +14,8 @@ from flax import linen as nn
 from jax import lax
 
 from jaxhep.kernels import Kernels
-from jaxhep.models.layers import (
-    Compute,
-    Convolution,
-    Parameters,
-    batch_statistics,
-    bias_by_inputs,
-    dense,
-    how,
-    layer_norm,
-    normal_002,
-    ones,
-    squeezed,
-    uniform_by_inputs,
-    zeros,
-)
+from jaxhep.models.initial_values import bias_by_inputs, normal_002, ones, uniform_by_inputs, zeros
+from jaxhep.models.layers import Compute, Convolution, Parameters, batch_statistics, dense, how, layer_norm, squeezed
 
 
 class Projection(nn.Module):
@@ -85,14 +73,11 @@ class Block(nn.Module):
         x = dense(width, x.reshape(batch, count, width), self.compute, "output", normal_002, zeros)
         tokens = tokens + (drop(x) if drop else x)
 
-        norm = self.parameters("norm_2", scale=(ones, (width,)), bias=(zeros, (width,)))
-        dense_1 = self.parameters("dense_1", kernel=(normal_002, (width, 4 * width)), bias=(zeros, (4 * width,)))
-        dense_2 = self.parameters("dense_2", kernel=(normal_002, (4 * width, width)), bias=(zeros, (width,)))
+        arrays, hidden = partial(Parameters, self.compute.param_dtype), 4 * width
+        norm = arrays(name="norm_2")(scale=(ones, (width,)), bias=(zeros, (width,)))
+        dense_1 = arrays(name="dense_1")(kernel=(normal_002, (width, hidden)), bias=(zeros, (hidden,)))
+        dense_2 = arrays(name="dense_2")(kernel=(normal_002, (hidden, width)), bias=(zeros, (width,)))
         return self.compute.kernels.perceptron(tokens, norm, dense_1, dense_2, self.compute.dtype, drop)
-
-    def parameters(self, name: str, **wanted: Any) -> Any:
-        """Arrays of a layer inside the perceptron, which computes with them by itself."""
-        return Parameters(self.compute.param_dtype, name=name)(**wanted)
 
 
 class CvT(nn.Module):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxhep.kernels import Kernels
-from jaxhep.models.layers import Compute, bias_by_inputs, dense, how, moving_statistics, ones, uniform_by_inputs, zeros
+from jaxhep.models.initial_values import bias_by_inputs, ones, uniform_by_inputs, zeros
+from jaxhep.models.layers import Compute, dense, how, moving_statistics
 
 
 class PointLayer(nn.Module):

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxhep.kernels import Kernels
-from jaxhep.models.layers import Convolution, dense, how, normal_by_outputs, squeezed
+from jaxhep.models.initial_values import normal_by_outputs
+from jaxhep.models.layers import Convolution, dense, how, squeezed
 
 
 class BasicBlock(nn.Module):

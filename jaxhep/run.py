@@ -102,15 +102,21 @@ class Run:
         task = self.trained[1]
         if task.encode is None:
             raise BadInput(f"the detector {detector.name} takes no arrays, name files: {', '.join(detector.files)}")
-        known = tuple(inspect.signature(task.encode).parameters)
-        wrong = [name for name in inputs if name not in known]
-        if wrong or not inputs:
+        given, wanted = (
+            {name: value for name, value in inputs.items() if value is not None},
+            inspect.signature(task.encode),
+        )
+        try:
+            wanted.bind(**given)
+        except TypeError:
+            known = tuple(wanted.parameters)
+            wrong = [name for name in given if name not in known]
             hint = nearest(wrong[0], (*known, *detector.files)) if wrong else ""
-            wanted = f"arrays ({', '.join(known)}) or files ({', '.join(detector.files)})"
-            raise BadInput(f"score({', '.join(inputs)}): wanted {wanted}{hint}")
-        columns = {} if not min(map(len, inputs.values())) else task.encode(**inputs)
-        if not columns:
-            raise BadInput(f"score({', '.join(inputs)}): no events to score")
+            names = f"arrays ({', '.join(known)}) or files ({', '.join(detector.files)})"
+            raise BadInput(f"score({', '.join(given)}): wanted {names}{hint}") from None
+        if not min(map(len, given.values())):
+            raise BadInput(f"score({', '.join(given)}): no events to score")
+        columns = task.encode(**given)
         return detector.evaluation.score_columns(self.config, self.outputs(columns))
 
     def outputs(self, columns: dict[str, np.ndarray]) -> np.ndarray:

@@ -88,6 +88,13 @@ def test_what_cannot_be_scored_is_said(trained, tmp_path):
             {"cell": np.ones((1, 1296))},
             r"score\(cell\): wanted arrays \(cells, track\) or files \(electrons, protons, files\) .nearest: 'cells'",
         ),
+        ({"track": np.zeros((2, 5))}, r"score\(track\): wanted arrays \(cells, track\) or files"),
+        ({"cells": np.zeros((0, 18, 72)), "track": None}, r"score\(cells\): no events to score"),
+        ({}, r"score\(\): wanted arrays"),
+        (
+            {"cells": np.ones((1, 1296)), "track": np.zeros((1, 5))},
+            "track is given, but this network takes whole layers",
+        ),
         ({"electrons": str(tmp_path / "none.root")}, "none.root: no such file"),
     ):
         with pytest.raises(BadInput, match=message):

@@ -285,11 +285,7 @@ def rounds(
 def command(main: Callable[[], int | None]) -> None:
     """Run a benchmark and leave the program: bad input is one line, and SIGTERM ends it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        sys.exit(one_line(main))
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(one_line(main))
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ def first_line(error: Exception) -> str:
 
 
 def one_line(function: Callable[..., int | None], *arguments: Any) -> int:
-    """Run a verb; bad input and file errors become one line on stderr and exit status 2."""
+    """Run a verb; bad input, file errors and Ctrl-C become one line on stderr, with exit status 2, 2 and 130."""
     try:
         return function(*arguments) or 0
     except BrokenPipeError:  # whoever reads our output, as `head`, has enough
         sys.stdout = None  # type: ignore[assignment]
         return 0
     except KeyboardInterrupt:
-        print("stopped: the same command continues", file=sys.stderr)
+        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
         return 130
     except (BadInput, FloatingPointError, OSError) as error:
         text = " ".join(str(error).split()) or type(error).__name__

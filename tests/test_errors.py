@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxhep.errors import BadInput, nearest, one_of
+from jaxhep.errors import BadInput, nearest, one_line, one_of
 
 KINDS = ("huber", "l1", "l2")
 
@@ -31,3 +31,19 @@ def test_an_unknown_value_is_said_in_one_line_with_what_was_wanted(value, messag
 def test_no_name_is_suggested_where_none_is_close():
     assert nearest("trian", ["train", "test"]) == " (nearest: 'train')"
     assert nearest("q", ["train", "test"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: the same command goes on where it stopped\n"),
+        (BadInput("a\n b"), 2, "error: a b\n"),
+        (OSError(), 2, "error: OSError\n"),
+    ],
+)
+def test_a_verb_ends_in_one_line(error, status, text, capsys):
+    def verb():
+        raise error
+
+    assert one_line(verb) == status
+    assert capsys.readouterr().err == text

@@ -97,8 +97,10 @@ def check_variant(variant: str) -> None:
 def check_ranges(config: ConfigDict, fields: Fields) -> None:
     """Raise BadInput for a number that is not finite, or outside what its field may be."""
     for name, field in (COMMON | DATA | fields).items():
-        value = config
+        value: Any = config
         for part in name.split("."):
+            if part not in value:
+                raise BadInput(f"config.{name} is missing: this config was made by another version")
             value = value[part]
         for number in value if isinstance(value, tuple) else (value,):
             if not isinstance(number, int | float):

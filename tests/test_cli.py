@@ -151,6 +151,24 @@ def test_what_makes_no_sense_is_found_before_anything_runs(assignment, message, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["mlp", "pointnet"])
+@pytest.mark.parametrize(
+    "field", ["train.batch_size", "train.epochs", "evaluate.batch_size", "train.steps_per_dispatch"]
+)
+def test_what_a_detector_sets_otherwise_keeps_its_range(name, field):
+    config = load_config(f"{name}:smoke")
+    assign(config, f"{field}=0")
+    with pytest.raises(BadInput, match=rf"config\.{field} is 0, wanted at least 1"):
+        check_ranges(config, DETECTORS[config.experiment].fields)
+
+
+def test_a_field_that_is_missing_is_said():
+    config = load_config("mlp:smoke").unlock()
+    del config.train.order
+    with pytest.raises(BadInput, match=r"config\.train\.order is missing: this config was made by another version"):
+        check_ranges(config, {})
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, simulated, samples):
     """A run of the MLP on made-up events, trained from a folder of its own with a relative path to the columns."""

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from jaxhep.fields import Field, Fields, build, check_variant
+from jaxhep.fields import COMMON, Field, Fields, build, check_variant
 
 TARGETS = {"z": (2,), "xyz": (0, 1, 2)}  # config.target -> coordinates of the vertex
 
@@ -49,17 +49,17 @@ FIELDS: Fields = {
     "augment.choose": Field(
         False, "a random choice of the stored points instead of the first; evenly spread in scoring"
     ),
-    "model.name": Field("pointnet", "network"),
+    "model.name": COMMON["model.name"]._replace(default="pointnet"),
     "loss.kind": Field("huber", "huber, l1, l2, mean_squared; with a predicted width: gaussian_nll, laplace_nll"),
     "loss.delta_mm": Field(1.0, "where Huber's loss turns from quadratic to linear"),
     "loss.width_mm": Field(50.0, "width that an untrained network predicts"),
     # The published recipe, with the decay of the learning rate that its authors recommend.
-    "train.batch_size": Field(512, "events of a step, all devices together"),
-    "train.epochs": Field(500, "at most"),
-    "train.learning_rate": Field(1e-3, "of Adam, before schedule and warm-up"),
-    "train.schedule": Field("cosine", "of the learning rate: constant, cosine to zero over all epochs, or plateau"),
-    "train.patience": Field(0, "epochs without improvement before training stops; 0: never"),
-    "evaluate.batch_size": Field(128, "events scored at a time"),
+    "train.batch_size": COMMON["train.batch_size"]._replace(default=512),
+    "train.epochs": COMMON["train.epochs"]._replace(default=500),
+    "train.learning_rate": COMMON["train.learning_rate"]._replace(default=1e-3),
+    "train.schedule": COMMON["train.schedule"]._replace(default="cosine"),
+    "train.patience": COMMON["train.patience"]._replace(default=0),
+    "evaluate.batch_size": COMMON["evaluate.batch_size"]._replace(default=128),
     "evaluate.helix_fit": Field("fit", "the standard method: fit the spacepoints, take the file's columns, or none"),
     "evaluate.vertex_csv": Field("", "the collaboration's own vertices, by serial number, in the Helix Fit's place"),
 }

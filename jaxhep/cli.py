@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ml_collections import ConfigDict
 
+from jaxhep import stop
 from jaxhep.config import assign, config_name, find_config, flatten, load_config, plain
 from jaxhep.errors import BadInput, nearest, one_line
 from jaxhep.fields import COMMON, DATA
@@ -172,14 +173,24 @@ def callable_module(name: str, function: Callable[..., Any]) -> None:
 
 
 def run_main(main: Callable[..., int], huge_pages: bool = False) -> int:
-    """Run a verb's command line: errors in one line, with huge pages where they help."""
+    """Run a verb's command line: errors and signals in one line, with huge pages where they help."""
+    with stop.ending():
+        return one_line(_run, main, huge_pages)
+
+
+def _run(main: Callable[[], int], huge_pages: bool) -> int:
     if huge_pages and not {"-h", "--help"} & set(sys.argv):  # a new start costs a second of imports
-        restart_with_huge_pages()
-    return one_line(main)
+        with stop.held():
+            restart_with_huge_pages()
+    return main()
 
 
 def main() -> int:
     """The command `jaxhep`: a verb and its arguments."""
+    return run_main(_main)
+
+
+def _main() -> int:
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb == "--version":
         print(f"jaxhep {metadata.version('jaxhep')}")
@@ -193,7 +204,6 @@ def main() -> int:
     if verb not in VERBS:
         print(f"error: no verb {verb!r}, wanted one of {', '.join(VERBS)}{nearest(verb, VERBS)}", file=sys.stderr)
         return 2
-    if verb in ("train", "evaluate") and not {"-h", "--help"} & set(sys.argv):
-        restart_with_huge_pages()  # before anything heavy is imported, as it starts anew
     sys.argv = [f"jaxhep {verb}", *sys.argv[2:]]
-    return one_line(importlib.import_module(f"jaxhep.{verb}").main)
+    # Before anything heavy is imported, as huge pages want a new start.
+    return _run(lambda: importlib.import_module(f"jaxhep.{verb}").main(), verb in ("train", "evaluate"))

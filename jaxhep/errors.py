@@ -1,6 +1,7 @@
 """The one exception a user meets, and how a verb shows it."""
 
 import difflib
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,6 +9,15 @@ from typing import Any
 
 class BadInput(ValueError):
     """Input that cannot be used: the message says what was got, what was wanted, and where."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the command, with `status` 128 + its number."""
+
+    def __init__(self, number: int):
+        name = "interrupted" if number == signal.SIGINT else signal.Signals(number).name
+        super().__init__(f"{name}: the same command goes on where it stopped")
+        self.status = 128 + number
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -31,15 +41,16 @@ def first_line(error: Exception) -> str:
 
 
 def one_line(function: Callable[..., int | None], *arguments: Any) -> int:
-    """Run a verb; bad input, file errors and Ctrl-C become one line on stderr, with exit status 2, 2 and 130."""
+    """Run a verb; bad input, file errors and signals become one line on stderr, with exit status 2, 2 and 128 + number."""
     try:
         return function(*arguments) or 0
     except BrokenPipeError:  # whoever reads our output, as `head`, has enough
         sys.stdout = None  # type: ignore[assignment]
         return 0
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        signalled = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        print(signalled, file=sys.stderr)
+        return signalled.status
     except (BadInput, FloatingPointError, OSError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {text}", file=sys.stderr)

@@ -9,6 +9,11 @@ efficiency and rejection at the threshold set on these files and at the one set 
 runs, or one run on several samples, on one plot, with the ratio of rejections to the first.
 """
 
+if __name__ == "__main__":  # first of all: the imports below take a second
+    from jaxhep import stop
+
+    stop.watch()
+
 import sys
 import time
 from collections.abc import Sequence
@@ -18,12 +23,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxhep import cli, data
+from jaxhep import cli, data, processes
 from jaxhep.config import assign, flatten, plain
 from jaxhep.detectors import detector_of, find_detector
 from jaxhep.errors import BadInput
 from jaxhep.fields import check_ranges
-from jaxhep.files import write_json
+from jaxhep.files import aside, write_json
 from jaxhep.manifest import read_manifest
 from jaxhep.prepared import prepare_data, prepare_for_scoring
 from jaxhep.run import Run, as_pattern, columns_of, open_run, read_metrics, scores_of
@@ -67,6 +72,8 @@ def evaluate(
     except FloatingPointError as error:
         raise FloatingPointError(f"{folder}: {error}") from None
     seconds = time.perf_counter() - began
+    if not processes.is_first():
+        return {}  # all have scored, one writes
     columns = columns_of(run, split) | scores
     detector.evaluation.add_references(config, columns, split, folder, quiet)
     manifest = read_manifest(folder)
@@ -79,7 +86,8 @@ def evaluate(
     metrics = detector.evaluation.measure(columns, config, run.facts, manifest, trained) | {"scored": scored}
     out = out or own
     out.mkdir(parents=True, exist_ok=True)
-    np.savez(out / "scores.npz", **columns)  # type: ignore[arg-type]
+    with aside(out / "scores.npz") as partial, open(partial, "wb") as file:
+        np.savez(file, **columns)  # type: ignore[arg-type]
     write_json(out / "metrics.json", metrics)
     detector.evaluation.draw(metrics, columns, config, out)
     if not quiet:

@@ -9,6 +9,8 @@ from typing import Any
 
 from jaxhep.errors import BadInput
 
+_UNFINISHED: set[Path] = set()  # files that `aside` writes at this moment
+
 
 @contextmanager
 def aside(path: Path) -> Iterator[Path]:
@@ -19,6 +21,7 @@ def aside(path: Path) -> Iterator[Path]:
     block wrote nothing.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _UNFINISHED.add(partial)
     try:
         yield partial
         os.replace(partial, path)
@@ -26,13 +29,27 @@ def aside(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # what went wrong first is what counts: a read-only folder refuses the removal too
             partial.unlink()
         raise
+    finally:
+        _UNFINISHED.discard(partial)
+
+
+def remove_unfinished() -> None:
+    """Remove what is being written aside: the process ends at once, and no block will."""
+    for partial in list(_UNFINISHED):
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, aside."""
+    with aside(path) as partial:
+        partial.write_text(text)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, aside. Raises ValueError for NaN and infinity, which JSON does not have."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    with aside(path) as partial:
-        partial.write_text(text)
+    write_text(path, text)
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from jaxhep.config import method_name
 from jaxhep.errors import BadInput
-from jaxhep.files import write_json
+from jaxhep.files import write_json, write_text
 from jaxhep.statistics import auc, roc_curve, weighted_fraction
 
 HEAVY: tuple[str, ...] = ()  # columns that metrics do not need: a detector says which
@@ -204,7 +204,7 @@ def compare(found: dict[str, dict[str, Any]], folders: dict[str, Path], same_eve
         for name, method in methods.items():
             lines.append(f"| {contents[name]['events']} | {name} | {' | '.join(_cells(method))} |")
     write_json(out / "comparison.json", merged)
-    (out / "comparison.md").write_text("\n".join(lines) + "\n")
+    write_text(out / "comparison.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
     return merged
 

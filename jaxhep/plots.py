@@ -15,6 +15,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from jaxhep.files import aside
+
 SIZE = (8.0, 6.4)
 STYLE = mplhep.style.ROOT | {
     "figure.figsize": SIZE,
@@ -34,7 +36,9 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as `path`.png and `path`.pdf; return both paths."""
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "pdf")]
     for target in paths:
-        figure.savefig(target, dpi=120, metadata={"CreationDate": None} if target.suffix == ".pdf" else {})
+        metadata = {"CreationDate": None} if target.suffix == ".pdf" else {}
+        with aside(target) as partial:
+            figure.savefig(partial, dpi=120, format=target.suffix[1:], metadata=metadata)
     return paths
 
 

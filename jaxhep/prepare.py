@@ -7,6 +7,11 @@
 A killed run continues; a finished one is found again by what went into it (files, cuts, labels) and reused.
 """
 
+if __name__ == "__main__":  # first of all: the imports below take a second
+    from jaxhep import stop
+
+    stop.watch()
+
 import sys
 from pathlib import Path
 

@@ -7,6 +7,11 @@
 real data. Settings are those of `config.simulation`; the same settings and seed give identical events.
 """
 
+if __name__ == "__main__":  # first of all: the imports below take a second
+    from jaxhep import stop
+
+    stop.watch()
+
 import sys
 from pathlib import Path
 

@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxhep.alpha_g.methods import methods_of
-from jaxhep.files import write_json
+from jaxhep.files import write_json, write_text
 
 
 def note_of(metrics: dict[str, Any]) -> str:
@@ -110,6 +110,6 @@ def compare(found: dict[str, dict[str, Any]], folders: dict[str, Path], same_eve
             cells = ["-" if number is None else f"{number:.3g}" for number in (method["efficiency"], *numbers)]
             lines.append(f"| {range_name} | {name} | {' | '.join(cells)} |")
     write_json(out / "comparison.json", merged)
-    (out / "comparison.md").write_text("\n".join(lines) + "\n")
+    write_text(out / "comparison.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
     return merged

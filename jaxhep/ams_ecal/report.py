@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from jaxhep.ams_ecal.rejection import at_efficiency, none_above, ratio
 from jaxhep.config import method_name
-from jaxhep.files import write_json
+from jaxhep.files import write_json, write_text
 
 FEW_PROTONS = 10_000  # below so many it is said how large a rejection they can show
 
@@ -141,7 +141,7 @@ def compare(found: dict[str, dict[str, Any]], folders: dict[str, Path], same_eve
     title, energy_plot = "threshold set in each bin", out / "rejection_vs_energy"
     plots.rejection_against_energy(merged["ranges"], first["efficiency"], title, note_of(first), energy_plot, False)
     write_json(out / "comparison.json", merged)
-    (out / "comparison.md").write_text("\n".join(lines) + "\n")
+    write_text(out / "comparison.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
     return merged
 

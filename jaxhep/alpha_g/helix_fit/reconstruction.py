@@ -11,6 +11,7 @@ from jaxhep.alpha_g.helix_fit.helix import as_circles, fit_helices, moved_along
 from jaxhep.alpha_g.helix_fit.track_finding import find_tracks
 from jaxhep.alpha_g.helix_fit.vertex_fit import fit_vertices, to_beam_line, vertex_group
 from jaxhep.errors import BadInput
+from jaxhep.stop import held, leave_to_parent
 
 MAX_TRACKS = 24
 """Tracks kept per event, the first found (those with the most points)."""
@@ -66,8 +67,11 @@ def reconstruct(
     _check(points, count, settings)
     chunks = [(points[i : i + CHUNK], count[i : i + CHUNK], settings, i) for i in range(0, len(points), CHUNK)]
     if processes > 1 and len(chunks) > 1:
-        with ProcessPoolExecutor(min(processes, len(chunks)), get_context("spawn")) as pool:
-            parts = list(pool.map(_reconstruct_chunk, *zip(*chunks, strict=True)))
+        workers = min(processes, len(chunks))
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=leave_to_parent) as pool:
+            with held():  # until they leave signals to this process
+                results = pool.map(_reconstruct_chunk, *zip(*chunks, strict=True))
+            parts = list(results)
     else:
         parts = [_reconstruct_chunk(*chunk) for chunk in chunks]
     empty = _empty(0)

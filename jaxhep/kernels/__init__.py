@@ -6,7 +6,7 @@ a platform; parameters and, to rounding, numbers are the same with either. A sin
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +15,12 @@ from jaxhep.kernels import (
     attention,
     convolution,
     depthwise,
+    flat,
     max_pool,
     normalised_product,
     perceptron,
     point_layer,
+    point_layer_by_passes,
     pooled_convolutions,
     product,
 )
@@ -36,6 +38,7 @@ class Kernels(NamedTuple):
     product: Array = product.product
     convolution: Array = convolution.convolution
     depthwise: Array = depthwise.depthwise
+    flat: Array = flat.flat
     max_pool: Array = max_pool.max_pool
     pooled_convolutions: Array = pooled_convolutions.pooled_convolutions
     attention: Array = attention.attention
@@ -47,16 +50,29 @@ class Kernels(NamedTuple):
 # Each network keeps the objects it was made with: equal choices must be the same objects, or they compile twice.
 _FOLDED, _FOLDED_ROUNDED = (normalised_product.folded(form) for form in (product.product, product.rounded))
 _POINTS_ON_CPU = point_layer.by_covariance(product.rounded, point_layer.in_turn)
-_POINTS_ELSEWHERE = point_layer.by_covariance(product.product, point_layer.at_once)
+_POINTS_ELSEWHERE = point_layer.by_covariance(point_layer.of_few, point_layer.at_once)
 _IN_LOOPS, _OUTSIDE_LOOPS = convolution.by_size(own=False), convolution.by_size(own=True)
+_PERCEPTRON = partial(perceptron.perceptron, activated=perceptron.gelu_from_product)
 _CHAIN = partial(pooled_convolutions.pooled_convolutions, convolution=convolution.of_live_cells)
+# Compiled for a GPU the window reduction's gradient is a scatter; for a TPU the slices need more cycles than it.
+_CHAIN_BY_SLICES = partial(_CHAIN, max_pool=max_pool.by_slices)
 
 
-def choose(platform: str, steps_per_dispatch: int = 1, members: int = 1) -> Kernels:
+@cache
+def _points_by_pallas(platform: str) -> Callable[..., point_layer.Found]:
+    """The point layer in kernels of our own for an accelerator: Pallas is loaded only where it is used."""
+    if platform == "gpu":
+        from jaxhep.kernels.points_by_triton import PASSES
+    else:
+        from jaxhep.kernels.points_by_mosaic import PASSES
+    return point_layer_by_passes.by_passes(PASSES, _POINTS_ELSEWHERE)
+
+
+def choose(platform: str, steps_per_dispatch: int = 1, members: int = 1, own_kernels: bool = True) -> Kernels:
     """Return the forms that are fast on a platform, for so many steps or parts of a batch in one program, and members.
 
-    `platform` is that of the devices which will run the program, wherever it is compiled. Raises ValueError for another
-    than cpu, gpu or tpu.
+    `platform` is that of the devices which will run the program, wherever it is compiled. Without `own_kernels` there are
+    none but XLA's and the vendors'. Raises ValueError for another than cpu, gpu or tpu.
     """
     if platform == "cpu":
         # XLA's CPU convolution is quick, but several times slower inside lax.scan, and slower with a batch of kernels.
@@ -77,9 +93,12 @@ def choose(platform: str, steps_per_dispatch: int = 1, members: int = 1) -> Kern
         return Kernels(
             convolution=convolution.of_live_cells,
             depthwise=depthwise.by_shifts,
-            pooled_convolutions=_CHAIN,
+            flat=flat.flat_first if platform == "tpu" else flat.flat,
+            max_pool=max_pool.by_slices if platform == "gpu" else max_pool.max_pool,
+            pooled_convolutions=_CHAIN_BY_SLICES if platform == "gpu" else _CHAIN,
             attention=attention.by_cudnn if platform == "gpu" else attention.attention,
+            perceptron=_PERCEPTRON,
             normalised_product=_FOLDED,
-            point_layer=_POINTS_ELSEWHERE,
+            point_layer=_points_by_pallas(platform) if own_kernels else _POINTS_ELSEWHERE,
         )
     raise ValueError(f"platform is {platform!r}, wanted one of {', '.join(PLATFORMS)}")

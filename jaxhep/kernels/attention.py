@@ -40,19 +40,48 @@ def fused(query: jax.Array, key: jax.Array, value: jax.Array, scale: float, dtyp
 
 
 def by_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, scale: float, dtype: Any = None) -> jax.Array:
-    """cuDNN's kernel where it takes the shapes, else all scores written out."""
-    if not cudnn_takes(query, key):
-        return attention(query, key, value, scale, dtype)
-    return jax.nn.dot_product_attention(query, key, value, scale=scale, implementation="cudnn")
+    """cuDNN's kernel where it takes the shapes, else all scores written out.
 
-
-def cudnn_takes(query: jax.Array, key: jax.Array) -> bool:
-    """Whether cuDNN's kernel takes these, gradients included.
-
-    It wants half precision and D a multiple of 8 up to 128. JAX's gradient rule refuses odd numbers of tokens.
+    JAX's gradient of it refuses odd numbers of tokens: those get one more, which is masked.
     """
-    half, even = query.dtype in (jnp.bfloat16, jnp.float16), query.shape[1] % 2 == key.shape[1] % 2 == 0
-    return half and even and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+    if not cudnn_takes(query):
+        return attention(query, key, value, scale, dtype)
+    tokens = query.shape[1]
+    lengths: dict[str, Any] = {}
+    if tokens % 2 or key.shape[1] % 2:
+        # Lengths come from the query, for under vmap the kernel wants all that it is given to have the mapped axis.
+        none = nothing_of(query)[:, 0, 0, 0].astype(jnp.int32)
+        lengths = {"query_seq_lengths": none + tokens, "key_value_seq_lengths": none + key.shape[1]}
+        query, key, value = (_to_even(array) for array in (query, key, value))
+    out = jax.nn.dot_product_attention(query, key, value, scale=scale, implementation="cudnn", **lengths)
+    return tied(out[:, :tokens], query)
+
+
+def cudnn_takes(query: jax.Array) -> bool:
+    """Whether cuDNN's kernel takes queries (B, T, heads, D): half precision, D a multiple of 8 up to 128."""
+    half = query.dtype in (jnp.bfloat16, jnp.float16)
+    return half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+
+
+def nothing_of(x: jax.Array) -> jax.Array:
+    """Zeros (B, 1, 1, 1) that belong to x (B, ...) for vmap, and cost nothing: XLA knows what an integer times zero is."""
+    return lax.stop_gradient(x[:, :1, :1, :1]).astype(jnp.int32) * 0
+
+
+@jax.custom_vjp
+def tied(out: jax.Array, query: jax.Array) -> jax.Array:
+    """`out` (B, T, heads, D), whose gradient has the mapped axis of the query under vmap: the kernel's gradient wants it."""
+    return out
+
+
+tied.defvjp(
+    lambda out, query: (out, query),
+    lambda query, gradient: (gradient + nothing_of(query).astype(gradient.dtype), jnp.zeros_like(query)),
+)
+
+
+def _to_even(array: jax.Array) -> jax.Array:
+    return jnp.pad(array, ((0, 0), (0, array.shape[1] % 2), (0, 0), (0, 0)))
 
 
 def _over_heads(attend: Callable[..., jax.Array], query, key, value, scale: float) -> jax.Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jaxhep.kernels.bias import add_bias
 from jaxhep.kernels.product import product
 
 
@@ -17,7 +18,7 @@ def normalised_product(
 ) -> jax.Array:
     """Normalised first, then multiplied."""
     x = ((x - mean) * gain + offset).astype(x.dtype)
-    return product(x, kernel, dtype) + bias.astype(x.dtype)
+    return add_bias(product(x, kernel, dtype), bias)
 
 
 def folded(product: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -33,6 +34,6 @@ def folded(product: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         dtype: Any,
     ) -> jax.Array:
         bias = bias + (offset - mean * gain) @ kernel
-        return product(x, gain[:, None] * kernel, dtype) + bias.astype(x.dtype)
+        return add_bias(product(x, gain[:, None] * kernel, dtype), bias)
 
     return normalised

@@ -15,11 +15,17 @@ from flax import linen as nn
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxhep.kernels.bias import add_bias
 from jaxhep.kernels.product import product, rounded
 from jaxhep.kernels.windows import events_at_a_time
 
 Pair = tuple[jax.Array, jax.Array]
 Function = Callable[[jax.Array], jax.Array]
+
+
+def biased_gelu(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """Exact GELU of y (..., H) plus a bias (H,)."""
+    return nn.gelu(checkpoint_name(add_bias(y, bias), "hidden"), approximate=False)
 
 
 def perceptron(
@@ -30,6 +36,7 @@ def perceptron(
     dtype: Any,
     drop: Function | None = None,
     product: Callable[..., jax.Array] = product,
+    activated: Callable[[jax.Array, jax.Array], jax.Array] = biased_gelu,
 ) -> jax.Array:
     """LayerNorm (epsilon 1e-5), linear, exact GELU, linear, for all tokens at once."""
     drop = drop or (lambda x: x)
@@ -40,9 +47,36 @@ def perceptron(
     scale, bias = norm
     x = ((x - mean) * (lax.rsqrt(variance + 1e-5) * scale) + bias).astype(tokens.dtype)
     (kernel_1, bias_1), (kernel_2, bias_2) = dense_1, dense_2
-    hidden = checkpoint_name(product(x, kernel_1, dtype) + bias_1.astype(x.dtype), "hidden")
-    activated = drop(nn.gelu(hidden, approximate=False))
-    return tokens + drop(product(activated, kernel_2, dtype) + bias_2.astype(x.dtype))
+    hidden = drop(activated(product(x, kernel_1, dtype), bias_1))
+    return tokens + drop(add_bias(product(hidden, kernel_2, dtype), bias_2))
+
+
+@jax.custom_vjp
+def gelu_from_product(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """`biased_gelu` whose gradient keeps y alone: autodiff keeps three arrays, which memory pays for."""
+    z = _wide(y) + _wide(bias)
+    return (z * _integral(z)).astype(y.dtype)
+
+
+def _wide(x):
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _integral(z):
+    return 0.5 * lax.erfc(-z * 0.5**0.5)  # of the normal distribution, up to z
+
+
+def _gelu_backward(saved, gradient):
+    # The first barrier keeps XLA from storing what both passes compute of y, which is wider than y; the second from
+    # storing the gradient in float32 for the sum.
+    y, bias = lax.optimization_barrier(saved)
+    z = _wide(y) + _wide(bias)
+    slope = _integral(z) + z * jnp.exp(-0.5 * z * z) * (2 * jnp.pi) ** -0.5
+    gradient = lax.optimization_barrier((gradient * slope).astype(y.dtype))
+    return gradient, jnp.sum(_wide(gradient), axis=range(y.ndim - 1)).astype(bias.dtype)
+
+
+gelu_from_product.defvjp(lambda y, bias: (gelu_from_product(y, bias), (y, bias)), _gelu_backward)
 
 
 def by_events(

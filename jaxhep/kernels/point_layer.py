@@ -1,10 +1,10 @@
 """Dense layer shared by all points with its BatchNorm over real points and, if wanted, the maximum over points.
 
-Both forms take (x, weight, kernel, scale, shift, known, dtype, pool, axis_name) and give (y, mean, variance).
+All forms take (x, weight, kernel, scale, shift, known, dtype, pool, axis_name, relu) and give (y, mean, variance).
 x (B, P, C), or (B, C) after the maximum; weight (B, P) 1 for real points and 0 for padding, or None; padding must repeat
 a real point of its event, so that it cannot win alone. kernel (C, F); scale, shift (F,) and `known` mean and variance
 (F,), None in training, are of the BatchNorm; dtype is of the products, pool asks for the maximum, axis_name is the device
-axis under pmap. y is (B, P, F) or (B, F), in at least float32. B events, P points, C inputs, F features.
+axis under pmap, relu asks for the ReLU of y. y is (B, P, F) or (B, F). B events, P points, C inputs, F features.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,7 @@ def point_layer(
     dtype: Any,
     pool: bool = False,
     axis_name: str | None = None,
+    relu: bool = False,
     product: Callable[..., jax.Array] = product,
 ) -> Found:
     """Everything written out."""
@@ -43,7 +44,7 @@ def point_layer(
         # Through the place of the maximum: the gradient of jnp.max compares y again, which XLA may have computed
         # anew with another rounding, so that no point equals the maximum.
         y = jnp.take_along_axis(y, jnp.argmax(y, axis=1)[:, None], axis=1)[:, 0]
-    return y, mean, variance
+    return (jax.nn.relu(y) if relu else y), mean, variance
 
 
 def by_covariance(product: Callable[..., jax.Array], each_event: Callable[..., Any]) -> Callable[..., Found]:
@@ -63,6 +64,7 @@ def by_covariance(product: Callable[..., jax.Array], each_event: Callable[..., A
         dtype: Any,
         pool: bool = False,
         axis_name: str | None = None,
+        relu: bool = False,
     ) -> Found:
         precision = precision_for(x)
         if known is not None:
@@ -72,16 +74,26 @@ def by_covariance(product: Callable[..., jax.Array], each_event: Callable[..., A
             mean = jnp.matmul(of_input, kernel, precision=precision)
             variance = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=precision), axis=0)
         else:  # a covariance pays where points outnumber inputs, which one row per event does not
-            return point_layer(x, weight, kernel, scale, shift, known, dtype, pool, axis_name, product)
+            return point_layer(x, weight, kernel, scale, shift, known, dtype, pool, axis_name, relu, product)
         factor = scale * lax.rsqrt(variance + EPSILON)
         offset = shift - mean * factor
         if pool:
             largest = largest_product(x, (kernel * factor).astype(x.dtype), dtype, product, each_event)
-            return largest.astype(kernel.dtype) + offset, mean, variance
-        y = product(x, kernel * factor, dtype, precision=precision).astype(kernel.dtype) + offset
-        return y, mean, variance
+            y = largest.astype(kernel.dtype) + offset
+        else:
+            y = product(x, kernel * factor, dtype, precision=precision).astype(kernel.dtype) + offset
+        return (jax.nn.relu(y) if relu else y), mean, variance
 
     return layer
+
+
+def of_few(
+    x: jax.Array, matrix: jax.Array, dtype: Any = None, transposed: bool = False, precision: Any = None
+) -> jax.Array:
+    """`product` where coordinates are multiples of rows: accelerators make that part of what comes next, and store less."""
+    if x.shape[-1] > COORDINATES:
+        return product(x, matrix, dtype, transposed, precision)
+    return sum((x[..., number, None] * matrix[number] for number in range(1, x.shape[-1])), x[..., :1] * matrix[0])
 
 
 def at_once(function: Callable[..., Any], x: Any) -> Any:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from jaxhep.kernels.bias import add_bias
 from jaxhep.kernels.convolution import convolution
 from jaxhep.kernels.max_pool import max_pool
 
@@ -29,7 +30,7 @@ def pooled_convolutions(
 ) -> jax.Array:
     """One after the other, from these forms of convolution and max-pool: (B, rows, columns, features)."""
     for kernel, bias in weights:
-        x = convolution(x, kernel, padding=padding_of(kernel.shape[0])) + bias
+        x = add_bias(convolution(x, kernel, padding=padding_of(kernel.shape[0])), bias)
         # ReLU and maximum commute; pooling first leaves a quarter of the cells to ReLU.
         x = nn.relu(max_pool(x, (2, 2), (2, 2)))
     return x

@@ -43,7 +43,7 @@ class CNN(nn.Module):
                 kernel=(uniform_by_inputs, (size, size, channels, width)),
                 bias=(bias_by_inputs(size**2 * channels), (width,)),
             )
-            weights.append((kernel.astype(x.dtype), bias.astype(x.dtype)))
+            weights.append((kernel.astype(x.dtype), bias))
             channels = width
         x = self.kernels.pooled_convolutions(x, weights)
         x = nn.relu(dense(self.hidden, x.reshape(x.shape[0], -1), compute, "dense"))

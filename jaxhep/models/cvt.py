@@ -127,7 +127,8 @@ class CvT(nn.Module):
             tokens = x.reshape(batch, -1, width)
             if last:
                 token = self.param("class_token", normal_002, (1, 1, width), self.param_dtype)
-                tokens = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (batch, 1, width)), tokens], axis=1)
+                each = jnp.broadcast_to(token, (batch, 1, width)).astype(x.dtype)  # so its gradient sums in full
+                tokens = jnp.concatenate([each, tokens], axis=1)
             scaled_by = width if self.attention_scale == "embedding" else width // heads
             for number in range(self.blocks[stage]):
                 block = Block(

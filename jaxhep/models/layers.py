@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxhep.kernels import Kernels
+from jaxhep.kernels.bias import add_bias
 from jaxhep.models.initial_values import Initializer, bias_by_inputs, ones, uniform_by_inputs, zeros
 
 
@@ -51,19 +52,13 @@ def dense(
     bias_init: Initializer | None = None,
 ) -> jax.Array:
     """A Dense layer of input x (..., C): (..., width). Initial values are PyTorch's default unless given."""
-
-    def multiply(x, kernel, dimensions, precision=None, preferred_element_type=None):
-        return compute.kernels.product(x, kernel, compute.dtype)
-
-    return nn.Dense(
-        width,
-        dtype=jnp.promote_types(x.dtype, compute.dtype),
-        dot_general=multiply,
-        param_dtype=compute.param_dtype,
-        kernel_init=kernel_init,
-        bias_init=bias_init or bias_by_inputs(x.shape[-1]),
-        name=name,
-    )(x)
+    kernel, bias = Parameters(compute.param_dtype, name=name)(
+        kernel=(kernel_init, (x.shape[-1], width)),
+        bias=(bias_init or bias_by_inputs(x.shape[-1]), (width,)),
+    )
+    dtype = jnp.promote_types(x.dtype, compute.dtype)
+    y = compute.kernels.product(x.astype(dtype), kernel.astype(dtype), compute.dtype)
+    return add_bias(y, bias.reshape((1,) * (y.ndim - 1) + (-1,)))
 
 
 def layer_norm(x: jax.Array, compute: Compute, name: str) -> jax.Array:
@@ -105,7 +100,7 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, self.compute.param_dtype).astype(x.dtype)
         y = self.compute.kernels.convolution(x, kernel, self.strides, self.padding, self.compute.dtype)
         if self.bias_init is not None:
-            y = y + self.param("bias", self.bias_init, (self.features,), self.compute.param_dtype).astype(x.dtype)
+            y = add_bias(y, self.param("bias", self.bias_init, (self.features,), self.compute.param_dtype))
         return y
 
 

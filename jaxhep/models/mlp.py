@@ -32,7 +32,7 @@ class MLP(nn.Module):
         """Logits of energies x (B, H, W, C)."""
         del train
         compute = how(self)
-        x = compute.activations(x.reshape(x.shape[0], -1))
+        x = self.kernels.flat(x, self.kernels.activation_dtype(self.dtype))
         for number, width in enumerate(self.hidden, 1):
             x = nn.relu(dense(width, x, compute, f"dense_{number}"))
         return squeezed(dense(self.outputs, x, compute.wide(), "logit"))

@@ -39,11 +39,11 @@ class PointLayer(nn.Module):
         (moving_mean, moving_variance), move = moving_statistics(self, self.features, wide)
 
         x, known = self.compute.activations(x), None if train else (moving_mean - bias, moving_variance)
-        chosen = (self.compute.dtype, self.pool, self.compute.axis_name)
+        chosen = (self.compute.dtype, self.pool, self.compute.axis_name, self.relu)
         y, mean, variance = self.compute.kernels.point_layer(x, weight, kernel, scale, shift, known, *chosen)
         if train:
             move(mean + bias, variance)
-        return (nn.relu(y) if self.relu else y).astype(x.dtype)
+        return y.astype(x.dtype)
 
 
 class Transform(nn.Module):

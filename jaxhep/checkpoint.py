@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxhep import processes
 from jaxhep.errors import BadInput
 from jaxhep.steps import ScheduleState, State, step_of
 
@@ -130,8 +131,9 @@ class Checkpoints:
         self._manager.close()
 
     def _first_whole(self, steps: list[int], like: State) -> State | None:
-        problems = []
+        problems: list[str] = []
         for step in steps:
+            problem, found = "", None
             try:
                 found = self._manager.restore(
                     step,
@@ -140,15 +142,18 @@ class Checkpoints:
                     ),
                 )
                 wrong = [name for name, value in digests(found.state).items() if found.digests.get(name) != value]
-                if not wrong:
-                    return as_state(found.state)
-                problems.append(f"step {step}: {len(wrong)} arrays differ from their digest, first {wrong[0]}")
+                if wrong:
+                    problem = f"step {step}: {len(wrong)} arrays differ from their digest, first {wrong[0]}"
             except Exception as error:  # Orbax raises plain Exception for damaged data, besides five other kinds
-                problems.append(
-                    f"step {step}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
-                )
+                text = str(error).splitlines()[0][:160] if str(error) else ""
+                problem = f"step {step}: {type(error).__name__}: {text}"
+            problem = next(filter(None, processes.exchange(problem)), "")  # damaged for one is damaged for all
+            if not problem and found is not None:
+                return as_state(found.state)
+            problems.append(problem)
             self._damaged.add(step)
-            print(f"checkpoint damaged, trying the one before: {problems[-1]}", flush=True)
+            if processes.is_first():
+                print(f"checkpoint damaged, trying the one before: {problem}", flush=True)
         if problems:
             raise BadInput(f"{self._manager.directory}: no checkpoint is readable: {'; '.join(problems)}")
         return None
@@ -161,5 +166,6 @@ def shapes(make: Callable[[], State], sharding: Any) -> State:
 
 def digests(state: Any) -> dict[str, str]:
     """Return the SHA-256 of every leaf's bytes, by its path."""
-    leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(state))[0]
+    here = jax.device_get(state) if processes.count() == 1 else jax.tree.map(processes.whole, state)
+    leaves = jax.tree_util.tree_flatten_with_path(here)[0]
     return {jax.tree_util.keystr(path): hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for path, leaf in leaves}

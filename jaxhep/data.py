@@ -7,6 +7,7 @@ of one record per event; one thread prefetches, and there are no worker processe
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,22 @@ from jaxhep.errors import BadInput, one_of
 BLOCK = 256  # events read together in block order; the columns themselves are shuffled
 ORDERS = ("random", "block")
 Columns = dict[str, np.ndarray]
+
+
+class Part(NamedTuple):
+    """What one of several processes reads of a batch: part `own` of `parts` equal ones of its events, or members."""
+
+    own: int = 0
+    parts: int = 1
+    members: bool = False  # whole batches of some members, rather than some events of each
+
+    def of(self, order: np.ndarray) -> np.ndarray:
+        """Return the part of an order (..., B), or of orders (..., N, B)."""
+        axis = order.ndim - (2 if self.members else 1)
+        return np.split(order, self.parts, axis)[self.own]
+
+
+WHOLE = Part()
 
 
 class Split:
@@ -61,6 +78,7 @@ class Batches:
             )
         self.split, self.batch_size, self.seed, self.names, self.order = split, batch_size, seed, names, order
         self.steps_per_epoch = len(split) // batch_size
+        self.part = WHOLE  # that is read, of several processes
         self._epoch, self._permutation = -1, np.zeros(0, np.int64)
 
     def __repr__(self) -> str:
@@ -71,7 +89,8 @@ class Batches:
 
     def dispatch(self, step: int, count: int) -> Columns:
         """Return the batches of `count` steps from this one, stacked (K, B, ...)."""
-        return self.split.gather(np.stack([self.order_of(step + number) for number in range(count)]), self.names)
+        order = np.stack([self.order_of(step + number) for number in range(count)])
+        return self.split.gather(self.part.of(order), self.names)
 
     def order_of(self, step: int) -> np.ndarray:
         """Return the positions (B,) in the split of the events of this step."""
@@ -98,7 +117,7 @@ class Members:
 
     def __init__(self, members: list[Batches]):
         self.members = members
-        self.steps_per_epoch = members[0].steps_per_epoch
+        self.steps_per_epoch, self.part = members[0].steps_per_epoch, WHOLE
 
     def __repr__(self) -> str:
         return f"Members({self.members})"
@@ -109,7 +128,8 @@ class Members:
     def dispatch(self, step: int, count: int) -> Columns:
         """Return the batches of `count` steps from this one, stacked (K, N, B, ...)."""
         first = self.members[0]
-        return first.split.gather(np.stack([self.order_of(step + number) for number in range(count)]), first.names)
+        order = np.stack([self.order_of(step + number) for number in range(count)])
+        return first.split.gather(self.part.of(order), first.names)
 
     def order_of(self, step: int) -> np.ndarray:
         """Return the positions (N, B) in the split of the events of this step."""
@@ -130,7 +150,8 @@ class Orders:
 
     def dispatch(self, step: int, count: int) -> Columns:
         """Return the orders (K, B), or (K, N, B) of members, of `count` steps from this one."""
-        return {"order": np.stack([self.batches.order_of(step + number) for number in range(count)]).astype(np.int32)}
+        order = np.stack([self.batches.order_of(step + number) for number in range(count)])
+        return {"order": self.batches.part.of(order).astype(np.int32)}
 
 
 class Dispatches:
@@ -176,20 +197,23 @@ def load(batches: Batches | Members | Orders, start: int, stop: int, most: int =
             iterator.close()
 
 
-def in_order(split: Split, batch_size: int, names: tuple[str, ...]) -> Iterator[Columns]:
-    """Yield every event once, in batches of one size: the last is padded with its first event at `weight` 0."""
+def in_order(split: Split, batch_size: int, names: tuple[str, ...], part: Part = WHOLE) -> Iterator[Columns]:
+    """Yield every event once, in batches of one size: the last is padded with its first event at `weight` 0.
+
+    Only the `part` of this process is read.
+    """
     for start in range(0, len(split), batch_size):
         positions = np.arange(start, min(start + batch_size, len(split)))
         weight = np.zeros(batch_size, np.float32)
         weight[: len(positions)] = 1
         positions = np.concatenate([positions, np.full(batch_size - len(positions), start)])
-        yield split.gather(positions, names) | {"weight": weight}
+        yield split.gather(part.of(positions), names) | {"weight": part.of(weight)}
 
 
-def array_batches(columns: Columns, batch_size: int) -> Iterator[Columns]:
-    """Yield arrays (N, ...) in batches of one size, the last padded with its first event."""
+def array_batches(columns: Columns, batch_size: int, part: Part = WHOLE) -> Iterator[Columns]:
+    """Yield arrays (N, ...) in batches of one size, the last padded with its first event; of each, this `part`."""
     events = len(next(iter(columns.values())))
     for start in range(0, events, batch_size):
         positions = np.arange(start, start + batch_size)
         positions[positions >= events] = start
-        yield {name: values[positions] for name, values in columns.items()}
+        yield {name: values[part.of(positions)] for name, values in columns.items()}

@@ -34,6 +34,12 @@ COMMON: Fields = {
     "train.accumulate": Field(
         1, "parts of a batch computed one after the other, for less memory; BatchNorm sees each alone", 1
     ),
+    "train.recompute": Field(
+        "nothing", "for gradients, to save memory: nothing, elementwise (all but products) or all"
+    ),
+    "train.kernels": Field(
+        "auto", "auto: what is fastest on the platform, kernels of our own too; xla: none but XLA's and the vendors'"
+    ),
     "train.epochs": Field(20, "at most", 1),
     "train.max_steps": Field(0, "at most; 0: epochs decide", 0),
     "train.learning_rate": Field(1e-4, "of Adam, before schedule and warm-up", 0),
@@ -56,6 +62,9 @@ COMMON: Fields = {
     "ensemble.group": Field(0, "members computed at a time; 0: all, fewer take less memory", 0),
     "parallel.kind": Field("jit", "jit over a device mesh, or pmap"),
     "parallel.devices": Field(0, "local devices to use; 0: all", 0),
+    "parallel.batch_norm": Field(
+        "global", "BatchNorm's statistics: global, of the batch of all devices, or device, of each alone (by pmap)"
+    ),
     "parallel.data": Field("auto", "where training columns are: device, host; auto: on an accelerator that they fit"),
     "parallel.data_gb": Field(40.0, "the most they may take there, all devices together", 0),
     "evaluate.batch_size": Field(256, "events scored at a time", 1),

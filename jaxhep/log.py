@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxhep import processes
 from jaxhep.files import aside
 
 PACKAGES = ("jaxhep", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "uproot")
@@ -17,7 +18,10 @@ PACKAGES = ("jaxhep", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gra
 class Log:
     """Numbers by step, to `log.jsonl` and TensorBoard; lines beyond the step that a run continues from are removed."""
 
-    def __init__(self, workdir: Path, step: int):
+    def __init__(self, workdir: Path, step: int, writes: bool = True):
+        self.writes = writes
+        if not writes:  # of several processes, one does
+            return
         from tensorboardX import SummaryWriter
 
         self.path = workdir / "log.jsonl"
@@ -29,6 +33,8 @@ class Log:
 
     def write(self, step: int, **numbers: Any) -> None:
         """Add a line of JSON values; those that are numbers go to TensorBoard too."""
+        if not self.writes:
+            return
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         self._file.flush()
         for name, value in numbers.items():
@@ -37,6 +43,8 @@ class Log:
 
     def close(self) -> None:
         """Flush and close both."""
+        if not self.writes:
+            return
         self._file.close()
         self._board.close()
 
@@ -67,7 +75,8 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": commit(),
         "versions": versions,
-        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.local_devices()],
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "processes": processes.count(),
         "processors": os.cpu_count(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **facts,

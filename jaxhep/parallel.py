@@ -1,6 +1,7 @@
 """The same step on one device, on all devices by jit over a mesh, or by pmap."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxhep import processes
 from jaxhep.compiled import options
+from jaxhep.data import Part
 from jaxhep.errors import BadInput, one_of
+from jaxhep.kernels.partition import sharing
 from jaxhep.steps import Batch, State, gather_steps, scan_steps, take_rows
 
 AXIS = "data"  # name of the device axis, for BatchNorm and gradients under pmap
@@ -27,23 +31,37 @@ class Parallel(NamedTuple):
     place: Callable[[State], State]  # state -> the same state on every device, or its members shared among them
     sharding: NamedSharding  # of a placed state, for restoring checkpoints
     kept: NamedSharding  # of columns kept on the devices: whole on each, or their events shared among them
+    part: Part = Part()  # of a training batch that this process reads
+    scored: Part = Part()  # of a batch to be scored that it reads
+    give: Callable[[Batch], Batch] = dict  # parts of all processes -> training batches that `train` takes
 
 
-def local_devices() -> list[jax.Device]:
-    """Return the devices of this host."""
-    return jax.local_devices()
+def available(count: int = 0) -> list[jax.Device]:
+    """Return `count` devices of all processes, as many of each (0, or more than there are: all), by process."""
+    if processes.count() == 1:
+        return jax.local_devices()[: count or None]
+    each: dict[int, list[jax.Device]] = {}
+    for device in sorted(jax.devices(), key=lambda device: (device.process_index, device.id)):
+        each.setdefault(device.process_index, []).append(device)
+    most = min(map(len, each.values()))
+    if most != max(map(len, each.values())):
+        raise BadInput(f"processes have {most} to {max(map(len, each.values()))} devices, wanted as many in each")
+    return [device for own in each.values() for device in own[: max(count // len(each), 1) if count else most]]
 
 
 def choose_devices(kind: str, count: int, batch_size: int) -> list[jax.Device]:
-    """Return the local devices to use (all for count 0).
+    """Return the devices to use (all of all processes for count 0).
 
     Raises BadInput for an unknown kind, more devices than there are, or a batch that does not divide among them.
     """
     one_of(kind, KINDS, "config.parallel.kind")
-    devices = local_devices()
+    devices, several = available(), processes.count()
     if count > len(devices):
-        raise BadInput(f"config.parallel.devices is {count}, this host has {len(devices)} ({devices[0].platform})")
-    devices = devices[: count or None]
+        who = "this host has" if several == 1 else f"{several} processes have"
+        raise BadInput(f"config.parallel.devices is {count}, {who} {len(devices)} ({devices[0].platform})")
+    if count % several:
+        raise BadInput(f"config.parallel.devices is {count}, wanted a multiple of the {several} processes")
+    devices = available(count)
     if batch_size % len(devices):
         raise BadInput(f"config.train.batch_size {batch_size} does not divide among {len(devices)} devices")
     return devices
@@ -77,8 +95,25 @@ def build_parallel(
     kept = NamedSharding(mesh, PartitionSpec(AXIS)) if shard_events else replicated
     take = take_shared(mesh, members) if shard_events else take_rows
 
+    several = processes.count()
+    part = Part(processes.index(), several, shared_out) if several > 1 else Part()
+
     def place(state: State) -> State:
-        return jax.device_put(state, states)
+        return jax.device_put(state, states) if several == 1 else jax.tree.map(put, state)
+
+    def put(array: Any) -> jax.Array:
+        """Return an array, the same in every process, as one of all."""
+        if isinstance(array, jax.Array) and array.sharding == states:
+            return array
+        value = np.asarray(array)
+        return jax.make_array_from_callback(value.shape, states, lambda chosen: value[chosen])
+
+    def joined(batch: Batch, sharding: NamedSharding) -> Batch:
+        """Return what the processes read of a batch as global arrays; columns are such already."""
+        if several == 1:
+            return batch
+        join = jax.make_array_from_process_local_data
+        return {name: value if name == "columns" else join(sharding, value) for name, value in batch.items()}
 
     def train_from(state: State, batches: Batch):
         """Train on batches as they come, or on those that `order` takes from the columns."""
@@ -90,21 +125,36 @@ def build_parallel(
     if kind == "jit":
         batches = NamedSharding(mesh, PartitionSpec(*(None,) * axis, AXIS))
         events = replicated if shared_out else NamedSharding(mesh, PartitionSpec(AXIS))
-        # Metrics are (K,), or (K, N) with members that may be shared out.
+        train_all, evaluate_all, metrics = train_from, eval_step, replicated
+        if len(devices) > 1 and shared_out:
+            train_all, evaluate_all = by_members(mesh, train_from, eval_step, keep)
+            if several == 1:
+                metrics = batches  # (K, N): collected only where a process could not read all of them
+        elif len(devices) > 1:
+            train_all, evaluate_all = sharing(mesh, train_from), sharing(mesh, eval_step)
         train = jax.jit(
-            train_from,
+            train_all,
             in_shardings=(states, {"order": batches, "columns": kept} if keep else batches),
-            out_shardings=(states, replicated),
+            out_shardings=(states, metrics),
             donate_argnums=0,
             compiler_options=options(devices[0].platform),
         )
         evaluate = jax.jit(
-            eval_step,
+            evaluate_all,
             in_shardings=(states, events),
             out_shardings=replicated,
             compiler_options=options(devices[0].platform),
         )
-        return Parallel(train if train_step else None, evaluate, place, states, kept)
+        return Parallel(
+            train if train_step else None,
+            evaluate if several == 1 else lambda state, batch: evaluate(state, joined(batch, events)),
+            place,
+            states,
+            kept,
+            part,
+            Part() if shared_out else part,
+            lambda batch: joined(batch, batches),
+        )
 
     def evaluate_shard(state: State, batch: Batch):
         result = eval_step(state, batch)
@@ -119,7 +169,8 @@ def build_parallel(
     def split(batch: Batch, axis: int) -> Batch:
         def cut(array):
             shape = array.shape
-            return array.reshape(*shape[:axis], len(devices), shape[axis] // len(devices), *shape[axis + 1 :])
+            own = len(devices) // several  # devices of this process, whose part the array is
+            return array.reshape(*shape[:axis], own, shape[axis] // own, *shape[axis + 1 :])
 
         return {name: array if name == "columns" else cut(array) for name, array in batch.items()}
 
@@ -129,6 +180,22 @@ def build_parallel(
         place,
         replicated,
         kept,
+        part,
+        part,
+    )
+
+
+def by_members(mesh: Mesh, train: Callable, evaluate: Callable, keep: bool) -> tuple[Callable, Callable]:
+    """Return both steps with each device at work on its own members, none of whom waits for another device.
+
+    Left to XLA, a convolution of several members becomes a grouped one, whose operands it collects on every device.
+    """
+    own, second, all_of_it = PartitionSpec(AXIS), PartitionSpec(None, AXIS), PartitionSpec()
+    batches: Any = {"order": second, "columns": all_of_it} if keep else second
+    shard = partial(jax.shard_map, mesh=mesh, check_vma=False)
+    return (
+        shard(train, in_specs=(own, batches), out_specs=(own, second)),
+        shard(evaluate, in_specs=(own, all_of_it), out_specs=own),
     )
 
 

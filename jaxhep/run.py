@@ -126,7 +126,7 @@ class Run:
         session, _, state, _ = self.trained
         events, devices = len(next(iter(columns.values()))), len(session.devices)
         batch = min(scoring_batch(self.config, session.devices), -(-events // devices) * devices)
-        return score_all(session, state, data.array_batches(columns, batch), events)
+        return score_all(session, state, data.array_batches(columns, batch, session.scored), events)
 
     def _score_files(self, named: dict[str, str | Path | Sequence[str | Path]]) -> Scores:
         config = self.config.copy_and_resolve_references()
@@ -152,7 +152,7 @@ def scores_of(run: Run, split: data.Split) -> Scores:
     from jaxhep.session import score_all, scoring_batch
 
     session, task, state, _ = run.trained
-    batches = data.in_order(split, scoring_batch(run.config, session.devices), task.columns)
+    batches = data.in_order(split, scoring_batch(run.config, session.devices), task.columns, session.scored)
     wanted = ({name: batch[name] for name in task.columns} for batch in batches)
     outputs = score_all(session, state, wanted, len(split))
     return detector_of(run.config).evaluation.score_columns(run.config, outputs)

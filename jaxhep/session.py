@@ -15,17 +15,20 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from jaxhep import data, device_data, ensemble, models, parallel, steps
+from jaxhep import data, device_data, ensemble, models, parallel, processes, steps
 from jaxhep.accumulation import check_parts
 from jaxhep.checkpoint import shapes
+from jaxhep.data import Part
 from jaxhep.detectors import detector_of
 from jaxhep.errors import BadInput, nearest, one_of
 from jaxhep.fields import check_ranges
 from jaxhep.kernels import Kernels, choose
+from jaxhep.recompute import RECOMPUTE
 from jaxhep.task import Task
 
 PLAIN = Kernels()
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+KERNELS = ("auto", "xla")
 OURS = ("parent", "name", "kernels", "dtype", "param_dtype", "axis_name")  # arguments that no config sets
 
 
@@ -48,6 +51,9 @@ class Session(NamedTuple):
     make_state: Callable[[], steps.State]
     like: steps.State  # shapes and shardings of a placed state
     kept: Any  # sharding of columns that are kept on the devices
+    part: Part  # of a training batch that this process reads
+    scored: Part  # of a batch to be scored that it reads
+    give: Callable[[steps.Batch], steps.Batch]  # parts of all processes -> training batches
 
     @property
     def parameters(self) -> int:
@@ -79,7 +85,8 @@ def build(
     run = parallel.build_parallel(kind, devices, train_step, score_step, members, group, keep)
     make_state = ensemble.stack(network.init, seeds)
     like = shapes(make_state, run.sharding)
-    return Session(devices, members, run.train, run.evaluate, run.place, make_state, like, run.kept)
+    made = (make_state, like, run.kept, run.part, run.scored, run.give)
+    return Session(devices, members, run.train, run.evaluate, run.place, *made)
 
 
 def build_network(
@@ -90,17 +97,19 @@ def build_network(
     optimiser = steps.build_optimiser(settings.weight_decay, settings.clip_norm, settings.flat_optimiser)
     inputs, loss = task.inputs(facts["scaling"]), task.loss(facts)
     loops = settings.steps_per_dispatch * settings.accumulate
-    in_training = choose(platform, loops, config.ensemble.members)
-    outside_loops = choose(platform, 1, config.ensemble.members)
+    ours = settings.kernels == "auto"
+    in_training = choose(platform, loops, config.ensemble.members, ours)
+    outside_loops = choose(platform, 1, config.ensemble.members, ours)
     plain = build_model(config, task)  # initial values depend on no kernels and no device axis
-    model = build_model(config, task, in_training, axis_name)
+    over = axis_name if config.parallel.batch_norm == "global" else None  # whom statistics are shared with
+    model = build_model(config, task, in_training, over)
 
     def init(seed: Any) -> steps.State:
         return steps.init_state(plain, optimiser, inputs, task.example(1), seed, settings.average_decay > 0)
 
     def train_step(schedule: Callable) -> Callable:
         chosen = (inputs, loss, schedule, settings.average_decay, axis_name, task.metric, task.augment)
-        return steps.make_train_step(model, optimiser, *chosen, settings.accumulate)
+        return steps.make_train_step(model, optimiser, *chosen, settings.accumulate, settings.recompute)
 
     scoring = build_model(config, task, outside_loops)
     score_step = steps.make_eval_step(scoring, inputs, loss, task.metric, task.decode)
@@ -149,6 +158,12 @@ def check(config: ConfigDict) -> tuple[Task, list[jax.Device]]:
     detector, settings = detector_of(config), config.train
     check_ranges(config, detector.fields)
     one_of(settings.order, data.ORDERS, "config.train.order")
+    one_of(settings.recompute, RECOMPUTE, "config.train.recompute")
+    one_of(settings.kernels, KERNELS, "config.train.kernels")
+    one_of(config.parallel.batch_norm, ("global", "device"), "config.parallel.batch_norm")
+    if config.parallel.batch_norm == "device" and config.parallel.kind != "pmap":
+        wanted = "config.parallel.kind=pmap: by jit the batch of all devices is one"
+        raise BadInput(f"config.parallel.batch_norm is 'device', which wants {wanted}")
     task = detector.task(config)
     detector.evaluation.check(config)
     ensemble.seeds(config)
@@ -163,13 +178,14 @@ def check(config: ConfigDict) -> tuple[Task, list[jax.Device]]:
 def describe(config: ConfigDict, running: Session, on_device: bool) -> str:
     """Return a line on what runs where."""
     text = f"{len(running.devices)} x {running.devices[0].device_kind} by {config.parallel.kind}"
+    text += f" in {processes.count()} processes" if processes.count() > 1 else ""
     text += f", batch {config.train.batch_size}" + (", data on the device" if on_device else "")
     return text + (f", {running.members} members" if running.members > 1 else "")
 
 
 def scoring_devices(config: ConfigDict) -> list[jax.Device]:
-    """Return the devices that score: those of the config, or as many as this host has."""
-    return parallel.local_devices()[: config.parallel.devices or None]
+    """Return the devices that score: those of the config, or as many as there are."""
+    return parallel.available(config.parallel.devices)
 
 
 def scoring_batch(config: ConfigDict, devices: list[jax.Device]) -> int:

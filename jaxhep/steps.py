@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxhep.accumulation import in_parts
 from jaxhep.errors import one_of
 from jaxhep.losses import is_correct, weighted_sums
+from jaxhep.recompute import recomputed
 
 Batch = dict[str, Any]  # of arrays, NumPy's or JAX's
 Inputs = Callable[[Batch], Any]
@@ -117,13 +118,14 @@ def make_train_step(
     metric: Loss = is_correct,
     augment: Augment | None = None,
     parts: int = 1,
+    recompute: str = "nothing",
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
     """Return the pure step (state, batch) -> (state, metrics), all metrics scalars.
 
     `learning_rate(step)` is the rate before the plateau's factor. With `axis_name` (pmap) gradients and metrics are
     averaged over devices; under jit over a mesh the same mean follows from the shardings. Randomness (dropout,
     augmentation) is fold_in(key(state.seed), step): a restart repeats it. `parts` > 1 takes the batch in so many parts,
-    see `accumulation.in_parts`.
+    see `accumulation.in_parts`; `recompute` is one of `recompute.RECOMPUTE`.
     """
 
     def objective(params, batch_stats, batch: Batch, key):
@@ -137,7 +139,7 @@ def make_train_step(
         followed = jnp.mean(metric(outputs, batch))
         return jnp.mean(loss(outputs, batch)), (followed, updated.get("batch_stats", {}))
 
-    gradient_of = in_parts(jax.value_and_grad(objective, has_aux=True), parts)
+    gradient_of = in_parts(jax.value_and_grad(recomputed(objective, recompute), has_aux=True), parts)
 
     def train_step(state: State, batch: Batch):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
@@ -257,7 +259,9 @@ def end_epoch(
 
 def step_of(state: State) -> int:
     """Return the step that a state, or every member of a stacked one, is at."""
-    return int(np.asarray(state.step).reshape(-1)[0])
+    # Of members shared among processes, each process sees its own.
+    step = state.step.addressable_data(0) if isinstance(state.step, jax.Array) else state.step
+    return int(np.asarray(step).reshape(-1)[0])
 
 
 def build_schedule(

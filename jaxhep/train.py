@@ -5,12 +5,18 @@
     jaxhep train --config pointnet --config.data.files='mc/*.parquet' --config.ensemble.members=4
     jaxhep train --config cvt:paper --workdir runs/cvt --config.train.batch_size=256
 
-Without files, the built-in simulation makes them. The same command again continues where it was. SIGTERM and Ctrl-C
-save first, and end with status 143 and 130; a second Ctrl-C ends at once. `python -m jaxhep.train` is the same.
+Without files, the built-in simulation makes them. The same command again continues where it was. SIGTERM, Ctrl-C and
+SIGUSR1 save first, and end with status 143, 130 and 138; a second Ctrl-C ends at once.
 """
+
+if __name__ == "__main__":  # first of all: the imports below take a second
+    from jaxhep import stop
+
+    stop.watch()
 
 import contextlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from jaxhep import cli, compiled, log
+from jaxhep import cli, clusters, compiled, log, processes
 from jaxhep.config import check_same, config_name, load_config, plain
 from jaxhep.detectors import detector_of
 from jaxhep.evaluate import evaluate
@@ -38,7 +44,7 @@ def train(config: ConfigDict | str, workdir: str | Path | None = None, quiet: bo
 
     `config` may be the name of one, `workdir` is runs/<name> then where none is given. Raises BadInput for anything wrong
     with config, data or run folder, before the run folder is touched, FloatingPointError at the step where loss or
-    gradients stop being finite, and Stopped after SIGTERM or Ctrl-C, when all is saved.
+    gradients stop being finite, and Stopped after SIGTERM, SIGUSR1 or Ctrl-C, when all is saved.
     """
     from jaxhep import plots, session, steps, training
 
@@ -48,20 +54,33 @@ def train(config: ConfigDict | str, workdir: str | Path | None = None, quiet: bo
     if not isinstance(config, ConfigDict):
         workdir, config = workdir or f"runs/{config_name(str(config))}", load_config(str(config))
     workdir = Path(workdir or f"runs/{config.model.name}")
+    quiet = quiet or not processes.is_first()
     task, devices = session.check(config)
-    check_same(workdir, config)
+    processes.check_same("config or run folder", json.dumps([plain(config), str(workdir)], sort_keys=True))
+    with processes.together():
+        check_same(workdir, config)
 
     # Data.
-    folder = prepare_data(config, quiet)
+    with processes.together():
+        made = prepare_data(config, quiet).absolute() if processes.is_first() else Path()
+    folder = Path(processes.exchange(str(made))[0]) if processes.count() > 1 else made
+    with processes.together():
+        processes.check_seen(folder / "manifest.json")
     given = training.open_data(config, task, folder, devices)
-    check_same_data(workdir, given.facts["data_hash"])
+    with processes.together():
+        check_same_data(workdir, given.facts["data_hash"])
     settings, total = config.train, training.number_of_steps(config, given)
 
     # Network and steps. The run folder is touched only when everything that can be checked has been.
     schedule = steps.build_schedule(settings.schedule, settings.learning_rate, settings.warmup_steps, total)
     running = session.build(config, task, given.facts, devices, schedule, given.on_device)
-    training.check_memory(config, given, running, total)
-    write_task(workdir, config, given.facts)
+    with processes.together():
+        training.check_memory(config, given, running, total)
+    with processes.together():
+        if processes.is_first():
+            write_task(workdir, config, given.facts)
+    with processes.together():
+        processes.check_seen(workdir / "task.json")
     if not quiet:
         print(session.summary(config, task))
         print(training.sizes(config, given))
@@ -69,9 +88,12 @@ def train(config: ConfigDict | str, workdir: str | Path | None = None, quiet: bo
 
     loop(config, task, given, running, total, workdir, began, quiet, profiled)
     title, out = f"{config.model.name}, {running.parameters:,} parameters", workdir / "evaluation"
-    out.mkdir(exist_ok=True)
-    plots.training_curves(log.read_log(workdir), title, task.metric_name, task.metric_label, out / "training")
-    evaluate(workdir, quiet=quiet)
+    with processes.together():
+        if processes.is_first():
+            out.mkdir(exist_ok=True)
+            plots.training_curves(log.read_log(workdir), title, task.metric_name, task.metric_label, out / "training")
+    with processes.together():
+        evaluate(workdir, quiet=quiet)
     return open_run(workdir)
 
 
@@ -107,7 +129,7 @@ def loop(
             continued_from=None if restored is None else first,
             events_per_second=None,
         )
-        journal = closing.enter_context(contextlib.closing(log.Log(workdir, first)))
+        journal = closing.enter_context(contextlib.closing(log.Log(workdir, first, processes.is_first())))
         done = training.has_converged(state, settings.patience) or first >= total
         if not quiet:
             going_on = (
@@ -120,14 +142,15 @@ def loop(
             print(f"{given.batches.steps_per_epoch} steps an epoch{going_on}")
         if done:
             return  # what made the run stays on record when a finished one is only evaluated again
-        write_json(workdir / "provenance.json", record)
+        if processes.is_first():
+            write_json(workdir / "provenance.json", record)
         progress = training.Progress(config, running.members, first, total, began, quiet)
         closing.callback(progress.bar.close)
-        stop, trace = StopFlag(), profile.Trace(workdir / "profile", profiled)
+        stop, trace = StopFlag(), profile.Trace(workdir / "profile", profiled * processes.is_first())
         closing.callback(stop.restore)
         closing.callback(lambda: trace.stop(state))
 
-        pending, saved_at = None, time.perf_counter()
+        pending, saved_at, agree = None, time.perf_counter(), processes.Agreement(running.devices)
         for batch, count in training.feed(config, given, running, first, total):
             trace.before_dispatch(state)
             state, metrics = running.train(state, batch)
@@ -136,24 +159,26 @@ def loop(
             pending = metrics
             progress.dispatched(state, count)
             epoch_ends = progress.step % given.batches.steps_per_epoch == 0 or progress.step == total
-            stopping, validation_loss = stop.wanted, float("inf")
-            if epoch_ends or stopping or time.perf_counter() - saved_at > settings.checkpoint_seconds:
+            due, validation_loss = time.perf_counter() - saved_at > settings.checkpoint_seconds, float("inf")
+            stopping, due = agree(stop.wanted or 0, due, epoch_ends)
+            if epoch_ends or stopping or due:
                 training.check_finite(metrics, progress.step)
                 if epoch_ends:
                     state, numbers = training.end_epoch(config, task, given, running, state, metrics)
                     validation_loss = numbers["validation_loss"]
                     journal.write(progress.step, **numbers)
                     progress.epoch(numbers)
-                checkpoints.save(state, validation_loss)
+                checkpoints.save(running.place(state) if processes.count() > 1 else state, validation_loss)
                 saved_at = time.perf_counter()
             if stopping:
                 checkpoints.wait()
-                text = f"{stopping.name}: saved at step {progress.step}; the same command continues"
+                text = f"{signal.Signals(stopping).name}: saved at step {progress.step}; the same command continues"
                 raise Stopped(text, 128 + stopping)
             if epoch_ends and training.has_converged(state, settings.patience):
                 break
         finished = {"finished_at_step": progress.step, "seconds": time.perf_counter() - began}
-        write_json(workdir / "provenance.json", record | progress.rates() | finished)
+        if processes.is_first():
+            write_json(workdir / "provenance.json", record | progress.rates() | finished)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -164,6 +189,10 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument(
         "--profile", type=int, default=0, metavar="N", help="trace N dispatches into <workdir>/profile"
     )
+    options.add_argument("--distributed", default="auto", metavar="auto|off", help="join other processes (auto)")
+    options.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster is detected")
+    options.add_argument("--processes", type=int, metavar="N", help="how many processes train together")
+    options.add_argument("--process", type=int, metavar="I", help="number of this one, from 0")
     command = cli.parse(options, argv)
     if command is None:
         return 0
@@ -177,10 +206,14 @@ def main(argv: list[str] | None = None) -> int:
 
         print(session.summary(command.config, detector_of(command.config).task(command.config)))
         return 0
+    given = command.options
+    processes.start(clusters.find(given.distributed, given.coordinator, given.processes, given.process))
     try:
-        train(command.config, command.workdir or f"runs/{command.name}", profiled=command.options.profile)
+        with processes.ending():
+            train(command.config, command.workdir or f"runs/{command.name}", profiled=given.profile)
     except Stopped as stopped:
-        print(stopped, flush=True)
+        if processes.is_first():
+            print(stopped, flush=True)
         return stopped.status
     return 0
 

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jaxhep import data, device_data, ensemble, steps
+from jaxhep import data, device_data, ensemble, processes, steps
 from jaxhep.errors import BadInput
 from jaxhep.manifest import read_manifest
 from jaxhep.session import Session, scoring_batch
@@ -39,7 +39,9 @@ def open_data(config: ConfigDict, task: Task, folder: Path, devices: list[jax.De
         raise BadInput(f"a column is called {min(taken)!r}, a name that batches use themselves: call it otherwise")
     size, order = config.train.batch_size, config.train.order
     each = [data.Batches(train, size, int(seed), names, order) for seed in ensemble.seeds(config)]
-    on_device = device_data.wanted(config, device_data.bytes_of(train, names), devices[0])
+    with processes.together():
+        on_device = device_data.wanted(config, device_data.bytes_of(train, names), devices[0])
+    on_device = all(answer == "True" for answer in processes.exchange(str(on_device)))  # each has its free memory
     facts = {
         "data_folder": str(folder.resolve()),
         "data_hash": manifest["content_hash"],
@@ -71,12 +73,13 @@ def feed(
     config: ConfigDict, given: TrainingData, session: Session, start: int, stop: int
 ) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield what each dispatch from step `start` to `stop` takes, and how many steps it has."""
-    columns = {}
+    columns: dict[str, Any] = {}
+    given.batches.part = session.part
     if given.on_device:
         columns = {"columns": device_data.place(given.train, given.names, session.kept)}
     stream = data.Orders(given.batches) if given.on_device else given.batches
     for batch in data.load(stream, start, stop, config.train.steps_per_dispatch):
-        yield batch | columns, len(next(iter(batch.values())))
+        yield session.give(batch | columns), len(next(iter(batch.values())))
 
 
 def check_memory(config: ConfigDict, given: TrainingData, session: Session, total: int) -> None:
@@ -131,8 +134,8 @@ def end_epoch(
     config: ConfigDict, task: Task, given: TrainingData, session: Session, state: steps.State, metrics: dict[str, Any]
 ) -> tuple[steps.State, dict[str, float]]:
     """Validate after an epoch; return the state with its schedule moved on, and the numbers of the log."""
-    settings, sums = config.train, state.schedule
-    batches = data.in_order(given.validation, scoring_batch(config, session.devices), given.names)
+    settings, sums = config.train, jax.tree.map(processes.whole, state.schedule)
+    batches = data.in_order(given.validation, scoring_batch(config, session.devices), given.names, session.scored)
     found = score_sums(session.score, state, batches)
     losses = found["loss"] / found["weight"]  # of every member
     numbers = {
@@ -160,7 +163,7 @@ def score_sums(score: Any, state: steps.State, batches: Iterator[dict]) -> dict[
 
 def has_converged(state: steps.State, patience: int) -> bool:
     """Return whether early stopping ends the run: for an ensemble, that of its last member."""
-    return int(np.min(state.schedule.stale_epochs)) >= patience > 0
+    return patience > 0 and int(np.min(processes.whole(state.schedule.stale_epochs))) >= patience
 
 
 def check_finite(metrics: dict[str, Any], step: int) -> None:

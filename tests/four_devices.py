@@ -40,6 +40,18 @@ class Events:
         return 81
 
 
+def first_loss(devices, statistics_of_all, events=slice(None)):
+    """Loss of the first step by pmap, with BatchNorm over the batch of all devices or of each alone."""
+    chain, narrow = steps.build_optimiser(), {"stage_sizes": (1, 1), "width": 4, "kernels": choose("cpu", 2)}
+    state = steps.init_state(ResNet(**narrow), chain, inputs, batch_of(0), 0)
+    model = ResNet(**narrow, axis_name=parallel.AXIS if statistics_of_all else None)
+    rate = steps.build_schedule("constant", 1e-3, 0, 10)
+    step = steps.make_train_step(model, chain, inputs, loss, rate, axis_name=parallel.AXIS)
+    run = parallel.build_parallel("pmap", devices, step, steps.make_eval_step(model, inputs, loss))
+    batch = {name: values[None, events] for name, values in batch_of(0).items()}
+    return float(run.train(run.place(state), batch)[1]["loss"][0])
+
+
 def train(kind, devices, keep=False, parts=1):
     narrow = {"stage_sizes": (1, 1), "width": 4}
     chain = steps.build_optimiser()
@@ -151,3 +163,8 @@ for members, kinds in ((4, ("jit",)), (3, parallel.KINDS)):
         difference = np.max(np.abs(four - one))
         print(kind, members, difference)
         assert difference < DIFFERENCE, (kind, members, one, four)
+
+alone = [first_loss(jax.devices()[:1], False, slice(2 * number, 2 * number + 2)) for number in range(4)]
+each, together = first_loss(jax.devices(), False), first_loss(jax.devices(), True)
+print("BatchNorm of each device", each, "of all", together)
+assert abs(each - np.mean(alone)) < DIFFERENCE < abs(each - together), (each, together, alone)

@@ -42,3 +42,16 @@ def test_window_without_track_is_refused(tmp_path, simulated, capsys):
     assert one_line(run, "mlp", tmp_path / "run", simulated, "inputs.window=9", "data.recipe=mc_200_2000") == 2
     assert "use mc_200_2000_track" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_batch_norm_of_each_device_wants_pmap(tmp_path, simulated, capsys):
+    assert one_line(run, "mlp", tmp_path, simulated, "parallel.batch_norm=device") == 2
+    assert "config.parallel.batch_norm is 'device', which wants config.parallel.kind=pmap" in capsys.readouterr().err
+    assert one_line(run, "mlp", tmp_path, simulated, "parallel.batch_norm=devices") == 2
+    assert "device" in capsys.readouterr().err
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_an_unknown_recomputation_is_refused(tmp_path, simulated, capsys):
+    assert one_line(run, "mlp", tmp_path, simulated, "train.recompute=elementwis") == 2
+    assert "elementwise" in capsys.readouterr().err

@@ -4,7 +4,8 @@ B batch, K steps per dispatch, N members of an ensemble, D devices.
 """
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from benchmarks.process import Program, dispatched
 from jaxhep import ensemble, steps
 from jaxhep.compiled import options
 from jaxhep.kernels import Kernels, attention, choose
+from jaxhep.kernels.partition import sharing
 from jaxhep.models import MODELS
 
 ATTENTION = {"explicit": attention.attention, "by_head": attention.by_head, "fused": attention.fused}
@@ -39,7 +41,7 @@ def build_network(cell: dict, platform: str, axis_name: str | None = None) -> An
         by_cudnn = kind == "fused" and platform == "gpu"
         kernels = kernels._replace(attention=attention.by_cudnn if by_cudnn else ATTENTION[kind])
     build: Any = MODELS[cell["model"]]
-    return build(dtype=jnp.dtype(cell["dtype"]), kernels=kernels, axis_name=axis_name)
+    return build(dtype=jnp.dtype(cell["dtype"]), kernels=kernels, axis_name=axis_name, **cell.get("settings", {}))
 
 
 def compiler_options(cell: dict, platform: str) -> dict[str, str | bool] | None:
@@ -62,9 +64,15 @@ def loss_of(model: str) -> steps.Loss:
 
 def train_step(cell: dict, network: Any, optimiser: optax.GradientTransformation, axis_name: str | None = None) -> Any:
     """Return the package's training step of a cell, (state, batch) -> (state, metrics)."""
-    rate, parts = (lambda step: jnp.float32(LEARNING_RATE)), cell.get("parts", 1)
+    options = {"parts": cell.get("parts", 1), "recompute": cell.get("recompute", "nothing")}
     return steps.make_train_step(
-        network, optimiser, inputs, loss_of(cell["model"]), rate, axis_name=axis_name, parts=parts
+        network,
+        optimiser,
+        inputs,
+        loss_of(cell["model"]),
+        lambda step: jnp.float32(LEARNING_RATE),
+        axis_name=axis_name,
+        **options,
     )
 
 
@@ -116,20 +124,29 @@ def shardings(cell: dict, devices: list[jax.Device], axis: int) -> tuple[Any, An
     return everywhere, (everywhere, split) if cell["data"] == "gathered" else split
 
 
-def set_up(cell: dict) -> Program:
-    """Compile a cell of the throughput benchmark."""
-    platform = jax.local_devices()[0].platform
-    devices = jax.local_devices()[: cell["devices"] or (1 if platform == "cpu" else None)]
+class Jitted(NamedTuple):
+    """A cell before it is compiled: its dispatch, what makes the state, what it is fed, and where both lie."""
+
+    program: Any  # (state, data) -> (state, metrics) or outputs
+    make_state: Callable[[], Any]
+    data: Any
+    of_state: Any  # a sharding, None for one device
+    of_data: Any
+
+
+def jit_cell(cell: dict, devices: list[jax.Device]) -> Jitted:
+    """Return the dispatch of a cell for devices, which need not be there."""
+    platform = devices[0].platform
     by_pmap, training = cell["parallel"] == "pmap", cell["mode"] == "train"
     axis_name = AXIS if by_pmap else None
     optimiser = steps.build_optimiser(flat=cell["flat"])
-    # Without the device axis, which initial values know nothing of.
-    plain, one = build_network(cell, platform), events_of(cell, 2)
+    # Without the device axis, which initial values know nothing of; in plain kernels, which every machine has.
+    plain, one = build_network(cell | {"formulation": "plain", "attention": "auto"}, platform), events_of(cell, 2)
     make = ensemble.stack(
         lambda seed: steps.init_state(plain, optimiser, inputs, one, seed), np.arange(cell["members"])
     )
-    state = jax.jit(make)()
-    step = build_step(cell, build_network(cell, platform, axis_name), optimiser, axis_name)
+    over = axis_name if cell.get("batch_norm", "global") == "global" else None
+    step = build_step(cell, build_network(cell, platform, over), optimiser, axis_name)
     data, axis = lay_out(cell, len(devices))
 
     donated = (0,) if training else ()
@@ -138,12 +155,31 @@ def set_up(cell: dict) -> Program:
         # One logical copy of the state on all devices, as in jaxhep.parallel.
         out_axes: Any = None if training else 0
         jitted: Any = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=out_axes, devices=devices)  # type: ignore[arg-type]
+    elif len(devices) > 1 and cell["members"] > 1 and cell["members"] % len(devices) == 0:
+        # Members shared out, as in jaxhep.parallel.
+        mesh, lead = Mesh(np.array(devices), (AXIS,)), (None,) * (cell["steps_per_dispatch"] > 1)
+        own, each = PartitionSpec(AXIS), PartitionSpec(*lead, AXIS)
+        out = (own, each) if training else each
+        jitted = jax.jit(
+            jax.shard_map(step, mesh=mesh, in_specs=(own, each), out_specs=out, check_vma=False), donate_argnums=donated
+        )
+        of_state, of_data = NamedSharding(mesh, own), NamedSharding(mesh, each)
     elif len(devices) > 1:
         outputs = (of_state, of_state) if training else None
-        jitted = jax.jit(step, in_shardings=(of_state, of_data), out_shardings=outputs, donate_argnums=donated)
+        shared = sharing(Mesh(np.array(devices), (AXIS,)), step)
+        jitted = jax.jit(shared, in_shardings=(of_state, of_data), out_shardings=outputs, donate_argnums=donated)
     else:
         jitted = jax.jit(step, donate_argnums=donated)
-    state = jax.device_put(state, of_state)
+    return Jitted(jitted, make, data, of_state, of_data)
+
+
+def set_up(cell: dict) -> Program:
+    """Compile a cell of the throughput benchmark."""
+    platform = jax.local_devices()[0].platform
+    devices = jax.local_devices()[: cell["devices"] or (1 if platform == "cpu" else None)]
+    training = cell["mode"] == "train"
+    jitted, make, data, of_state, of_data = jit_cell(cell, devices)
+    state = jax.device_put(jax.jit(make)(), of_state)
     fed = data if cell["data"] == "host" else jax.device_put(data, of_data)
     start = time.perf_counter()
     compiled = jitted.lower(state, fed).compile(compiler_options=compiler_options(cell, platform))

@@ -139,6 +139,7 @@ def test_every_field_of_a_shipped_config_has_a_meaning_and_is_in_its_range(name)
         ("data.limit.train=-5", "config.data.limit.train is -5"),
         ("train.average_decay=2", "config.train.average_decay is 2, wanted 0 to 1"),
         ("train.order=blocks", "config.train.order is 'blocks', wanted one of random, block .nearest: 'block'"),
+        ("train.kernels=xlaa", "config.train.kernels is 'xlaa', wanted one of auto, xla .nearest: 'xla'"),
         ("inputs.window=3", "config.model.settings of cnn"),
         ("model.settings.outputs=2", "config.model.settings.outputs: no such argument of cnn"),
         ("model.settings.filters=8", "config.model.settings.filters is 8, wanted tuple"),

@@ -17,10 +17,11 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 NOTHING = {"parameter", "get-tuple-element", "bitcast", "constant", "tuple", "after-all", "partition-id", "replica-id"}
 NOTHING |= {"while", "call", "conditional", "opt-barrier", "add-dependency", "async-start", "domain"}
 OWN = {"tpu_custom_call", "mosaic_gpu_v2", "mosaic_gpu", "__gpu$xla.gpu.triton"}  # kernels written in Pallas
+OURS = "our own (Pallas)"
 LIBRARIES = {"conv": "convolution (cuDNN)", "fmha": "attention (cuDNN)", "cublas": "product (cuBLAS)"}
 PARTS = {"dynamic-slice", "slice", "gather"}
 KINDS = (
-    *("product (XLA)", "product (cuBLAS)", "convolution (cuDNN)", "attention (cuDNN)", "our own (Pallas)"),
+    *("product (XLA)", "product (cuBLAS)", "convolution (cuDNN)", "attention (cuDNN)", OURS),
     *("reduction", "elementwise", "copy", "scatter", "gather", "sort", "select-and-scatter", *COLLECTIVES),
 )
 
@@ -94,7 +95,7 @@ def kind_of(one: Instruction, body: Computation) -> str:
     if operation in COLLECTIVES:
         return operation
     if one.target in OWN:
-        return "our own (Pallas)"
+        return OURS
     for word, kind in LIBRARIES.items():
         if word in one.target:
             return kind

@@ -15,6 +15,7 @@ from jaxhep.kernels import (
     choose,
     convolution,
     depthwise,
+    depthwise_by_triton,
     flat,
     max_pool,
     normalised_product,
@@ -81,8 +82,22 @@ def test_forms_of_convolution_agree(size, window, strides, padding, monkeypatch)
 
 @pytest.mark.parametrize("padding", [1, 0, ((1, 0), (0, 2))])
 def test_forms_of_depthwise_convolution_agree(padding):
-    functions = {form.__name__: partial(form, padding=padding) for form in (depthwise.depthwise, depthwise.by_shifts)}
+    by_triton = depthwise.by_shifts_with(depthwise_by_triton.kernel_sums)  # interpreted here
+    forms = {"plain": depthwise.depthwise, "shifts": depthwise.by_shifts, "triton": by_triton}
+    functions = {name: partial(form, padding=padding) for name, form in forms.items()}
     assert_equal_with_gradients(functions, normal(2, 5, 7, 6), normal(3, 3, 1, 6, seed=1))
+
+
+def test_sums_of_depthwise_kernels_by_triton_take_many_channels_and_members():
+    x, gradient, padding = normal(3, 2, 4, 9, 70), normal(3, 2, 4, 9, 70, seed=1), ((1, 1), (1, 1))
+    forms = (depthwise.kernel_sums, depthwise_by_triton.kernel_sums)
+    plain, ours = (
+        jax.jit(jax.vmap(lambda x, y, form=form: form(x, y, (3, 3), padding)))(x, gradient) for form in forms
+    )
+    assert ours.shape == (3, 9, 70)
+    np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
+    half = (array.astype(jnp.bfloat16) for array in (x[0], gradient[0]))
+    assert depthwise_by_triton.kernel_sums(*half, (3, 3), padding).dtype == jnp.float32
 
 
 @pytest.mark.parametrize(("window", "strides", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1)])

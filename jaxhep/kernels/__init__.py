@@ -68,6 +68,13 @@ def _points_by_pallas(platform: str) -> Callable[..., point_layer.Found]:
     return point_layer_by_passes.by_passes(PASSES, _POINTS_ELSEWHERE)
 
 
+@cache
+def _depthwise_by_triton() -> Array:
+    from jaxhep.kernels.depthwise_by_triton import kernel_sums
+
+    return depthwise.by_shifts_with(kernel_sums)
+
+
 def choose(platform: str, steps_per_dispatch: int = 1, members: int = 1, own_kernels: bool = True) -> Kernels:
     """Return the forms that are fast on a platform, for so many steps or parts of a batch in one program, and members.
 
@@ -92,7 +99,7 @@ def choose(platform: str, steps_per_dispatch: int = 1, members: int = 1, own_ker
     if platform in PLATFORMS:
         return Kernels(
             convolution=convolution.of_live_cells,
-            depthwise=depthwise.by_shifts,
+            depthwise=_depthwise_by_triton() if platform == "gpu" and own_kernels else depthwise.by_shifts,
             flat=flat.flat_first if platform == "tpu" else flat.flat,
             max_pool=max_pool.by_slices if platform == "gpu" else max_pool.max_pool,
             pooled_convolutions=_CHAIN_BY_SLICES if platform == "gpu" else _CHAIN,

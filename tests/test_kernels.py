@@ -12,6 +12,7 @@ from jaxhep.kernels import (
     PLATFORMS,
     Kernels,
     attention,
+    attention_by_mosaic,
     choose,
     convolution,
     depthwise,
@@ -196,6 +197,25 @@ def test_attention_by_cudnn_gives_odd_numbers_of_tokens_one_more_and_masks_it(qu
     forms = (attention.attention, attention.by_cudnn)
     assert_equal_with_gradients({form.__name__: of(form) for form in forms}, *arrays)
     assert {(t % 2, s % 2, kind) for t, s, kind in asked} == {(0, 0, "cudnn")}
+
+
+@pytest.mark.parametrize(("queries", "keys", "heads"), [(7, 7, 3), (8, 8, 1), (7, 12, 2)])
+@pytest.mark.parametrize("together", [False, True])
+def test_attention_by_mosaic_is_the_attention(queries, keys, heads, together, monkeypatch):
+    lead = (3,) if together else ()
+    arrays = [normal(*lead, 2, tokens, heads, 16, seed=seed) for seed, tokens in enumerate((queries, keys, keys))]
+
+    def of(form):
+        def one(query, key, value):
+            return form(*(array.astype(jnp.bfloat16) for array in (query, key, value)), 0.3).astype(jnp.float32)
+
+        return jax.vmap(one) if together else one
+
+    forms = {"plain": of(attention.attention), "ours": of(attention_by_mosaic.by_mosaic)}  # interpreted here
+    assert "pallas_call" in str(jax.make_jaxpr(forms["ours"])(*arrays))
+    assert_equal_with_gradients(forms, *arrays, atol=0.03)  # of a score's 8 digits
+    monkeypatch.setattr(attention_by_mosaic, "MOST_SCORES", 8)
+    assert "pallas_call" not in str(jax.make_jaxpr(of(attention_by_mosaic.by_mosaic))(*arrays))
 
 
 def test_what_is_chosen_follows_the_platform_given_and_what_runs_in_loops():

@@ -110,8 +110,6 @@ def test_commands_of_several_processes_are_those_of_train(name, capsys):
             assert flags == ["--coordinator", "127.0.0.1:12345", "--processes", "2", "--process", str(number)]
         else:
             assert flags == ["--distributed", "auto"]
-    if not any("jax.distributed" in path.read_text() for path in (ROOT / "jaxhep").rglob("*.py")):
-        pytest.skip("this jaxhep trains in one process only")
     for arguments in found:
         assert '"epochs": 3' in taken(arguments, capsys)
 
